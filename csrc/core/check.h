@@ -1,0 +1,37 @@
+// Checks with words: what was expected and what came. The text is put together only when a check fails.
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+#include "core/view.h"
+
+namespace leyolo {
+
+inline std::ostream& operator<<(std::ostream& out, DType t) { return out << name_of(t); }
+inline std::ostream& operator<<(std::ostream& out, Device d) { return out << name_of(d); }
+
+// Prints as "float32 [2, 3] on cpu".
+inline std::ostream& operator<<(std::ostream& out, View const& v) {
+  if (!v) return out << "nothing";
+  out << v.dtype << " [";
+  for (int d = 0; d < v.rank; ++d) out << (d ? ", " : "") << v.shape[d];
+  return out << "] on " << v.device;
+}
+
+template <class... Args>
+[[noreturn]] void fail(Args const&... args) {
+  std::ostringstream text;
+  (text << ... << args);
+  throw std::invalid_argument(text.str());
+}
+
+// check(ok, "nms: boxes must be [N, 4], got ", boxes)
+template <class... Args>
+void check(bool ok, Args const&... args) {
+  if (!ok) [[unlikely]]
+    fail(args...);
+}
+
+}  // namespace leyolo

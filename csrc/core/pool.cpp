@@ -1,0 +1,163 @@
+#include "core/pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace leyolo {
+
+namespace {
+
+constexpr int kSpins = 4000;  // some 50 us: a network starts its next layer well within that
+constexpr int kMaxThreads = 256;
+
+thread_local bool inside = false;  // this thread is running a body: nested calls stay in it
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+struct Job {
+  Body body;
+  void* state;
+  int64_t begin, end, piece;
+};
+
+// A fixed team. Thread i takes piece i of a job, the caller takes piece 0; a job is announced by a new epoch.
+class Team {
+ public:
+  explicit Team(int workers) {
+    for (int i = 1; i <= workers; ++i) threads_.emplace_back([this, i] { work(i); });
+  }
+
+  int size() const { return int(threads_.size()) + 1; }
+
+  void run(Job const& job) {
+    job_ = job;
+    failure_ = nullptr;
+    pending_.store(int(threads_.size()), std::memory_order_relaxed);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);  // a worker that is falling asleep must not miss the epoch
+      epoch_.fetch_add(1, std::memory_order_release);
+    }
+    if (sleepers_.load(std::memory_order_relaxed) > 0) wake_.notify_all();
+    piece(0);
+    while (pending_.load(std::memory_order_acquire) > 0) pause();
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+  void stop() {
+    stopping_ = true;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      epoch_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (auto& t : threads_) t.join();
+  }
+
+ private:
+  void piece(int i) {
+    int64_t const b = job_.begin + i * job_.piece, e = std::min(job_.end, b + job_.piece);
+    if (b >= e) return;
+    inside = true;
+    try {
+      job_.body(b, e, job_.state);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!failure_) failure_ = std::current_exception();
+    }
+    inside = false;
+  }
+
+  void work(int i) {
+    uint64_t seen = 0;
+    for (;;) {
+      for (int spin = 0; spin < kSpins && epoch_.load(std::memory_order_acquire) == seen; ++spin) pause();
+      if (epoch_.load(std::memory_order_acquire) == seen) {
+        std::unique_lock<std::mutex> lock(mutex_);
+        sleepers_.fetch_add(1);
+        wake_.wait(lock, [&] { return epoch_.load(std::memory_order_acquire) != seen; });
+        sleepers_.fetch_sub(1);
+      }
+      seen = epoch_.load(std::memory_order_acquire);
+      if (stopping_) return;
+      piece(i);
+      pending_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  std::vector<std::thread> threads_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::atomic<uint64_t> epoch_{0};
+  std::atomic<int> pending_{0}, sleepers_{0};
+  std::atomic<bool> stopping_{false};
+  Job job_{};
+  std::exception_ptr failure_;
+};
+
+int from_environment() {
+  for (char const* name : {"LEYOLO_NUM_THREADS", "OMP_NUM_THREADS"})
+    if (char const* text = std::getenv(name)) {
+      int const n = std::atoi(text);
+      if (n > 0) return std::min(n, kMaxThreads);
+    }
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+std::atomic<int> wanted{0};  // 0: not yet read from the environment
+std::mutex in_use;           // one job at a time; a second caller runs alone instead of waiting
+Team* team = nullptr;        // never joined at exit: its threads may be gone by then
+
+// After a fork the child has none of the parent's threads: forget the team (and a lock that another thread held).
+void after_fork() {
+  team = nullptr;
+  new (&in_use) std::mutex;
+}
+
+}  // namespace
+
+int num_threads() {
+  int n = wanted.load();
+  if (n == 0) wanted.store(n = from_environment());
+  return n;
+}
+
+void set_num_threads(int n) { wanted.store(std::clamp(n, 1, kMaxThreads)); }
+
+void own_pool(int64_t begin, int64_t end, int64_t grain, Body body, void* state) {
+  int const threads = num_threads();
+  int64_t const count = end - begin;
+  int64_t const pieces = std::min<int64_t>(threads, (count + grain - 1) / grain);
+  std::unique_lock<std::mutex> lock(in_use, std::defer_lock);
+  if (pieces <= 1 || inside || !lock.try_lock()) return body(begin, end, state);
+  if (team && team->size() != threads) {
+    team->stop();
+    delete team;
+    team = nullptr;
+  }
+  if (!team) {
+    static bool const registered = pthread_atfork(nullptr, nullptr, after_fork) == 0;
+    (void)registered;
+    team = new Team(threads - 1);
+  }
+  team->run({body, state, begin, end, (count + pieces - 1) / pieces});
+}
+
+}  // namespace leyolo

@@ -1,0 +1,5 @@
+"""LeYOLO on C++/CUDA kernels."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
