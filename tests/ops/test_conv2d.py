@@ -46,7 +46,9 @@ def test_values(shape: tuple[int, ...], dtype: torch.dtype, as_good_as_torch: Ca
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_residual_comes_after_the_activation(activation: str, kernel: int, as_good_as_torch: Callable[..., None]) -> None:
+def test_residual_comes_after_the_activation(
+    activation: str, kernel: int, as_good_as_torch: Callable[..., None]
+) -> None:
     x, weight, bias = make(2, 20, 12, 15, 20, kernel, torch.float32)
     y = conv2d(x, weight, bias, x, padding=kernel // 2, activation=activation)
     as_good_as_torch(y, conv2d_reference, x, weight, bias, x, padding=kernel // 2, activation=activation)

@@ -62,7 +62,9 @@ def test_activations(activation: str, as_good_as_torch: Callable[..., None]) -> 
 def test_uneven_windows(options: dict[str, Any], as_good_as_torch: Callable[..., None]) -> None:
     x, _, bias = make(2, 19, 17, 22, 1, torch.float32)
     weight = torch.randn(19, 1, 3, 5)
-    as_good_as_torch(depthwise_conv2d(x, weight, bias, **options), depthwise_conv2d_reference, x, weight, bias, **options)
+    as_good_as_torch(
+        depthwise_conv2d(x, weight, bias, **options), depthwise_conv2d_reference, x, weight, bias, **options
+    )
 
 
 def test_without_bias_and_from_nchw() -> None:
@@ -161,7 +163,11 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     ],
 )
 def test_rejects(change: dict[str, Any], text: str) -> None:
-    arguments: dict[str, Any] = {"x": torch.zeros(1, 5, 6, 6), "weight": torch.zeros(5, 1, 3, 3), "bias": torch.zeros(5)}
+    arguments: dict[str, Any] = {
+        "x": torch.zeros(1, 5, 6, 6),
+        "weight": torch.zeros(5, 1, 3, 3),
+        "bias": torch.zeros(5),
+    }
     arguments.update(change)
     with pytest.raises((ValueError, RuntimeError), match=text):
         depthwise_conv2d(arguments.pop("x"), arguments.pop("weight"), arguments.pop("bias"), **arguments)
