@@ -141,7 +141,7 @@ def test_names(size: str, names: list[str]) -> None:
 
 def test_unknown_names() -> None:
     assert find_size("yolo-n") is None
-    with pytest.raises(ValueError, match="'leyolo-medum'.*did you mean 'leyolo-medium'"):
+    with pytest.raises(ValueError, match=r"'leyolo-medum'.*did you mean 'leyolo-medium'"):
         lookup("leyolo-medum")
     with pytest.raises(ValueError, match="known: leyolo-n, leyolo-s, leyolo-m, leyolo-l"):
         lookup("")

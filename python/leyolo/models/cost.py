@@ -50,8 +50,8 @@ class LayerCost:
 class ModelCost:
     """The whole network for one image of ``height`` x ``width``.
 
-    parameters            as the official model counts: ``trainable_parameters`` and, for the leyolo head, the ``reg_max``
-                          values of its frozen kernel, which our networks do not carry
+    parameters            as the official model counts: ``trainable_parameters`` and, for the leyolo head, the
+                          ``reg_max`` values of its frozen kernel, which our networks do not carry
     trainable_parameters  values that training changes: what ``sum(p.numel() for p in network.parameters())`` gives here
     folded_parameters     values left when every batch norm is folded into its convolution (same count of the kernel)
     macs                  all convolutions, those of layers that nothing needs included, as the official model computes
@@ -78,11 +78,17 @@ class ModelCost:
 
     def macs_by_kind(self) -> dict[str, int]:
         """Multiply-accumulates of depthwise, pointwise (1x1) and regular convolutions."""
-        return {kind: sum(c.macs for c in self.convolutions if c.convolution.kind == kind) for kind in CONV_KINDS}
+        found = dict.fromkeys(map(str, CONV_KINDS), 0)
+        for c in self.convolutions:
+            found[c.convolution.kind] += c.macs
+        return found
 
     def bytes_by_kind(self) -> dict[str, int]:
         """Bytes written by depthwise, pointwise and regular convolutions, float32."""
-        return {kind: sum(c.output_bytes for c in self.convolutions if c.convolution.kind == kind) for kind in CONV_KINDS}
+        found = dict.fromkeys(map(str, CONV_KINDS), 0)
+        for c in self.convolutions:
+            found[c.convolution.kind] += c.output_bytes
+        return found
 
     @property
     def weight_bytes(self) -> int:
