@@ -1,5 +1,5 @@
-// Depthwise convolution: strips of S output pixels x one vector of channels. Each input vector of a row is loaded once and
-// used for every output of the strip that it touches.
+// Depthwise convolution: strips of S output pixels x one vector of channels. Each input vector of a row is loaded once
+// and used for every output of the strip that it touches.
 #include "core/simd.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d_args.h"
 
@@ -39,9 +39,8 @@ struct Row {
 template <int K, int STRIDE, int S, bool CHECK, bool TAIL>
 LEYOLO_INLINE void strip(DepthwiseArgs const& a, Row const& r, long long column, int channel, int count) {
   vf acc[S];
-  vf const bias = load(a.bias + channel);
 #pragma GCC unroll 16
-  for (int i = 0; i < S; ++i) acc[i] = bias;
+  for (int i = 0; i < S; ++i) acc[i] = vf{};
   long long const first = column * STRIDE - a.padding_w;
   float const* w = r.weight + static_cast<long long>(channel) * K * K;
   for (int ky = 0; ky < r.taps; ++ky, w += K * kLanes) {
@@ -58,6 +57,10 @@ LEYOLO_INLINE void strip(DepthwiseArgs const& a, Row const& r, long long column,
         if (j - i * STRIDE >= 0 && j - i * STRIDE < K) acc[i] += value * weight[j - i * STRIDE];
     }
   }
+  // Last, not as the start of the sum: small products would be rounded at the size of a large bias.
+  vf const bias = load(a.bias + channel);
+#pragma GCC unroll 16
+  for (int i = 0; i < S; ++i) acc[i] += bias;
   if (a.activation == Activation::silu) {
 #pragma GCC unroll 16
     for (int i = 0; i < S; ++i) acc[i] = silu(acc[i]);
@@ -99,7 +102,7 @@ __attribute__((noinline)) void row_any(DepthwiseArgs const& a, Row const& r) {
     for (int channel = 0; channel < a.channels; channel += kLanes) {
       int const count = a.channels - channel < kLanes ? a.channels - channel : kLanes;
       float const* w = r.weight + static_cast<long long>(channel) * a.kernel_h * a.kernel_w;
-      vf acc = load(a.bias + channel);
+      vf acc{};
       for (int ky = 0; ky < r.taps; ++ky)
         for (int kx = 0; kx < a.kernel_w; ++kx, w += kLanes) {
           long long const column = c * a.stride_w - a.padding_w + kx * a.dilation_w;
@@ -107,7 +110,7 @@ __attribute__((noinline)) void row_any(DepthwiseArgs const& a, Row const& r) {
           float const* x = r.x + (static_cast<long long>(ky) * a.dilation_h * a.width + column) * a.x_pitch + channel;
           acc += load_part(x, count) * load(w);
         }
-      store_part(r.y + c * a.y_pitch + channel, activate(a.activation, acc), count);
+      store_part(r.y + c * a.y_pitch + channel, activate(a.activation, acc + load(a.bias + channel)), count);
     }
 }
 
@@ -158,7 +161,8 @@ extern void depthwise_rows(DepthwiseArgs const& a, long long begin, long long en
   }
 }
 
-// pre = gradient * activation'(z), where z is the forward result without activation, already in `pre`; for count values.
+// pre = gradient * activation'(z), where z is the forward result without activation, already in `pre`; for count
+// values.
 extern void depthwise_pre_gradient(float const* gradient, float* pre, Activation activation, long long count) {
   for (long long i = 0; i < count; i += kLanes) {
     int const n = count - i < kLanes ? static_cast<int>(count - i) : kLanes;
@@ -182,8 +186,7 @@ extern void depthwise_x_gradient(DepthwiseBackwardArgs const& b, long long begin
             long long const x = column + a.padding_w - kx * a.dilation_w;
             if (x < 0 || x % a.stride_w || x / a.stride_w >= a.out_width) continue;
             long long const pixel = y / a.stride_h * a.out_width + x / a.stride_w;
-            acc += load_part(b.pre + pixel * a.channels + channel, n) *
-                   load(tap(a, a.weight, channel, ky, kx));
+            acc += load_part(b.pre + pixel * a.channels + channel, n) * load(tap(a, a.weight, channel, ky, kx));
           }
         }
         store_part(b.x_gradient + (row * a.width + column) * a.channels + channel, acc, n);
