@@ -134,7 +134,8 @@ def test_torch_pipeline_finds_the_official_boxes(
     monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
     monkeypatch.setitem(sys.modules, "torchvision.ops", types.SimpleNamespace(batched_nms=batched_nms))
     image = cv2.imread(str(shared / "data/images/bus.jpg"))[..., ::-1].copy()
-    job = runtimes.Job(weights.load(shared / "weights/LeYOLONano.pt"), image, (side, side), 1)
+    threads = torch.get_num_threads()
+    job = runtimes.Job(weights.load(shared / "weights/LeYOLONano.pt"), image, (side, side), threads)
     found = runtimes.PIPELINES["predict torch channels_last"](job)[0]()
     expected = np.load(shared / f"golden/leyolo/bus_{side}.npz")["det_c25_i70_orig"]
     assert len(found) == len(expected) > 0

@@ -67,7 +67,7 @@ def benchmark(
     threads   for every runtime; None: the cores this process may use
     rounds    samples per runtime; ``seconds`` of timed calls in each
     runtimes  names from :data:`NETWORKS` and :data:`PIPELINES`; None: all but torch.compile, which takes a minute to
-              start. Ours is always among them. A runtime that is not installed is left out and listed under "skipped".
+              start. Ours is always among them. A runtime that cannot be loaded is left out and listed under "skipped".
     image     RGB picture [H, W, 3] for the pipelines; None: a synthetic one
     progress  called with the turns done and their number
 
@@ -95,10 +95,12 @@ def benchmark(
         skipped = []
         for name in names:
             worker = stack.enter_context(_Worker(name, folder, (height, width), threads))
-            if worker.missing is None:
+            if worker.failed is None:
                 workers[name] = worker
+            elif name == OURS:
+                raise BenchmarkError(f"the runtime {name!r} failed: {worker.failed}")
             else:
-                skipped.append({"name": name, "reason": worker.missing})
+                skipped.append({"name": name, "reason": worker.failed})
         differences = _compare({name: worker.output for name, worker in workers.items()})
         samples: dict[str, list[float]] = {name: [] for name in workers}
         order = list(workers)
@@ -174,7 +176,7 @@ def _names(runtimes: Sequence[str] | None) -> list[str]:
 
 
 class _Worker:
-    """One runtime in its own process, loaded; ``missing`` says which package it lacks."""
+    """One runtime in its own process, loaded; ``failed`` says why it could not be, often a missing package."""
 
     def __init__(self, name: str, folder: Path, imgsz: tuple[int, int], threads: int) -> None:
         self.name = name
@@ -200,9 +202,9 @@ class _Worker:
             imgsz=imgsz,
             threads=threads,
         )
-        self.missing: str | None = answer.get("missing")
+        self.failed: str | None = answer.get("failed")
         self.version: str = answer.get("version", "")
-        self.output = np.load(output) if self.missing is None else np.empty(0)
+        self.output = np.load(output) if self.failed is None else np.empty(0)
 
     def _pipe(self, pipe: IO[str] | None) -> IO[str]:
         assert pipe is not None
@@ -223,7 +225,10 @@ class _Worker:
 
     def turn(self, seconds: float) -> float:
         """Milliseconds per call, the median of one turn."""
-        return float(self._ask(seconds=seconds)["ms"])
+        answer = self._ask(seconds=seconds)
+        if "failed" in answer:
+            raise BenchmarkError(f"the runtime {self.name!r} failed: {answer['failed']}")
+        return float(answer["ms"])
 
     def _stop(self) -> None:
         self._process.kill()
