@@ -72,7 +72,9 @@ def test_goldens(
     np.testing.assert_allclose(_boxes(logits, x).numpy(), golden["boxes_xywh"], rtol=0, atol=BOXES)
     scores, classes = logits[..., 64:].sigmoid().max(-1)
     np.testing.assert_allclose(scores.numpy(), golden["cls_max"], rtol=0, atol=1e-5)
-    assert (classes.numpy() == golden["cls_argmax"]).mean() > 0.999  # near ties of hopeless anchors may flip
+    same = classes.numpy() == golden["cls_argmax"]
+    assert same[golden["cls_max"] > 1e-3].all()
+    assert same.mean() > 0.99  # near ties between hopeless classes may flip
 
 
 def test_layer_taps(shared: Path, nano: LeYOLONet) -> None:
