@@ -175,7 +175,8 @@ void detect_decode_cpu(View logits, View centers, View strides, View boxes, View
   layout(logits, workspace.data, &s);
   int64_t const batch = logits.shape[0], anchors = logits.shape[1], capacity = boxes.shape[1];
   float const* from = logits.as<float>();
-  if (logits.dtype != DType::f32) to_float(logits.data, logits.dtype, s.logits, logits.numel(), context), from = s.logits;
+  if (logits.dtype != DType::f32)
+    to_float(logits.data, logits.dtype, s.logits, logits.numel(), context), from = s.logits;
   bool const yolox = params.head == BoxHead::yolox;
   double const p = params.score_threshold;
   int64_t const first = box_channels(params);
@@ -196,8 +197,8 @@ void detect_decode_cpu(View logits, View centers, View strides, View boxes, View
   parallel_for(context, 0, batch * per_image, 8, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       int64_t const image = i / per_image, chunk = i % per_image, anchor = chunk * kChunk;
-      scan({d.row(image, anchor), std::min(kChunk, anchors - anchor), d.pitch, d.first_class, d.classes,
-            yolox ? 4 : -1, d.scan_limit, s.hit + image * anchors + anchor});
+      scan({d.row(image, anchor), std::min(kChunk, anchors - anchor), d.pitch, d.first_class, d.classes, yolox ? 4 : -1,
+            d.scan_limit, s.hit + image * anchors + anchor});
       s.chunks[i] = {};
       each_in_chunk(d, s, image, chunk, [&](int64_t, int, float) { ++s.chunks[i].count; });
     }
@@ -277,8 +278,9 @@ void detect_decode(View logits, View centers, View strides, View boxes, View sco
     check(v.device == logits.device, op, ": everything must be on the device of logits ", logits, ", got ", v);
   check(workspace.numel() * size_of(workspace.dtype) >= detect_decode_workspace(logits, params), op,
         ": the workspace is too small");
-  LEYOLO_CPU_ONLY("detect_decode", logits.device,
-                  detect_decode_cpu(logits, centers, strides, boxes, scores, labels, counts, workspace, params, context));
+  LEYOLO_CPU_ONLY(
+      "detect_decode", logits.device,
+      detect_decode_cpu(logits, centers, strides, boxes, scores, labels, counts, workspace, params, context));
 }
 
 }  // namespace leyolo
