@@ -62,4 +62,35 @@ def forward(
     shape: Sequence[int],
     out: Floats | None = None,
 ) -> Floats: ...
+def detect_decode(
+    logits: Array,
+    centers: Floats,
+    strides: Floats,
+    *,
+    reg_max: int = 16,
+    score_threshold: float = 0.25,
+    max_candidates: int = 30000,
+    multi_label: bool = False,
+) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]: ...
+def yolox_decode(
+    logits: Array,
+    centers: Floats,
+    strides: Floats,
+    *,
+    score_threshold: float = 0.25,
+    max_candidates: int = 30000,
+    multi_label: bool = False,
+) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]: ...
+def letterbox(
+    image: NDArray[np.uint8],
+    size: int | tuple[int, int],
+    *,
+    stride: int = 32,
+    rect: bool = False,
+    scale_up: bool = True,
+    value: int = 114,
+    swap_rb: bool = False,
+    dtype: str = "float32",
+    out: Array | None = None,
+) -> tuple[Array, float, tuple[int, int]]: ...
 def box_iou(boxes1: Array, boxes2: Array) -> Array: ...

@@ -5,7 +5,18 @@ from __future__ import annotations
 from leyolo.ops.box_iou import box_iou
 from leyolo.ops.conv2d import conv2d
 from leyolo.ops.depthwise_conv2d import depthwise_conv2d
+from leyolo.ops.detect_decode import detect_decode, yolox_decode
 from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
+from leyolo.ops.letterbox import letterbox
 
-__all__ = ["box_iou", "conv2d", "depthwise_conv2d", "forward", "inverted_bottleneck"]
+__all__ = [
+    "box_iou",
+    "conv2d",
+    "depthwise_conv2d",
+    "detect_decode",
+    "forward",
+    "inverted_bottleneck",
+    "letterbox",
+    "yolox_decode",
+]
