@@ -16,22 +16,6 @@ typedef float v4 __attribute__((vector_size(16)));
 
 LEYOLO_INLINE v16 splat16(float f) { return v16{f, f, f, f, f, f, f, f, f, f, f, f, f, f, f, f}; }
 
-LEYOLO_INLINE bool any(vi mask) {
-#if defined(__AVX512F__)
-  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(mask), reinterpret_cast<__m512i>(mask)) != 0;
-#elif defined(__AVX2__)
-  return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
-#else
-  return (mask[0] | mask[1] | mask[2] | mask[3]) != 0;
-#endif
-}
-
-LEYOLO_INLINE vi first_lanes(int n) {
-  vi lane{};
-  for (int i = 0; i < kLanes; ++i) lane[i] = i;
-  return lane < n;
-}
-
 LEYOLO_INLINE bool any_class(float const* p, int classes, vf limit) {
   vi found{};
   int c = 0;

@@ -21,7 +21,9 @@ def _passes(value: Tensor, threshold: float, limit: float) -> Tensor:
     return value > torch.tensor(limit, dtype=torch.float32, device=value.device)
 
 
-def _select(boxes: Tensor, rank: Tensor, passes: Tensor, choice: Tensor, max_candidates: int, multi: bool) -> Candidates:
+def _select(
+    boxes: Tensor, rank: Tensor, passes: Tensor, choice: Tensor, max_candidates: int, multi: bool
+) -> Candidates:
     """The K best pairs (anchor, class) by rank, in their own order; ``choice`` ranks the classes of an anchor."""
     batch, anchors, classes = rank.shape
     if not multi:
@@ -122,9 +124,7 @@ def detect_decode(
     Not differentiable.
     """
     tensors = logits.detach().contiguous(), centers.contiguous(), strides.contiguous()
-    out: Candidates = call(
-        library.detect_decode, tensors, reg_max, float(score_threshold), max_candidates, multi_label
-    )
+    out: Candidates = call(library.detect_decode, tensors, reg_max, float(score_threshold), max_candidates, multi_label)
     return out
 
 
