@@ -14,22 +14,20 @@ def nms_reference(boxes: Tensor, scores: Tensor, iou_threshold: float, idxs: Ten
     """The same in plain torch, one kept box at a time."""
     wide = boxes.double() if boxes.dtype == torch.float64 else boxes.float()
     area = (wide[:, 2] - wide[:, 0]) * (wide[:, 3] - wide[:, 1])
-    order = torch.sort(scores, descending=True, stable=True).indices
+    rest = torch.sort(scores, descending=True, stable=True).indices
     kept: list[int] = []
-    alive = torch.ones(len(order), dtype=torch.bool)
-    for position, index in enumerate(order.tolist()):
-        if not alive[position]:
-            continue
-        kept.append(index)
-        low = torch.maximum(wide[index, :2], wide[order, :2])
-        high = torch.minimum(wide[index, 2:], wide[order, 2:])
+    while len(rest):
+        best, rest = rest[0], rest[1:]
+        kept.append(int(best))
+        low = torch.maximum(wide[best, :2], wide[rest, :2])
+        high = torch.minimum(wide[best, 2:], wide[rest, 2:])
         size = (high - low).clamp(min=0)
         inter = size[:, 0] * size[:, 1]
-        iou = inter / (area[index] + area[order] - inter)
+        iou = inter / (area[best] + area[rest] - inter)
         suppressed = iou.double() > iou_threshold
         if idxs is not None:
-            suppressed &= idxs[order] == idxs[index]
-        alive &= ~suppressed
+            suppressed &= idxs[rest] == idxs[best]
+        rest = rest[~suppressed]
     return torch.tensor(kept, dtype=torch.int64)
 
 
@@ -84,11 +82,8 @@ def nms_padded(
     Returns:
         indices int64 [B, max_det] in descending order of score, -1 after the last; kept int64 [B].
     """
-    tensors = (
-        boxes.detach().contiguous(),
-        scores.detach().contiguous(),
-        None if labels is None else labels.to(torch.int64),
-    )
+    labels = None if labels is None else labels.to(torch.int64)
+    tensors = boxes.detach().contiguous(), scores.detach().contiguous(), labels
     indices, kept = call(library.nms_padded, tensors, iou_threshold, max_det, score_threshold, counts)
     return indices, kept
 
