@@ -71,9 +71,7 @@ def test_golden_boxes_back_in_the_image(size: int, shared: Path) -> None:
     for name in ("det_c25_i70", "det_c25_i45", "det_val"):
         boxes, expected = golden[name][:, :4], golden[f"{name}_orig"][:, :4]
         np.testing.assert_allclose(unletterbox_boxes(boxes, meta["orig_hw"], (size, size)), expected, atol=1e-4, rtol=0)
-        explicit = unletterbox_boxes(
-            boxes, meta["orig_hw"], (size, size), scale=box.scale, padding=(box.left, box.top)
-        )
+        explicit = unletterbox_boxes(boxes, meta["orig_hw"], (size, size), scale=box.scale, padding=(box.left, box.top))
         np.testing.assert_allclose(explicit, expected, atol=1e-4, rtol=0)
 
 
