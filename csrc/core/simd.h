@@ -55,6 +55,19 @@ LEYOLO_INLINE vf splat(float f) { return vf{f, f, f, f}; }
 #endif
 LEYOLO_INLINE vf load(float const* p) { return *reinterpret_cast<vf_loose const*>(p); }
 LEYOLO_INLINE void store(float* p, vf v) { *reinterpret_cast<vf_loose*>(p) = v; }
+
+// Keeps a loaded vector in its register: GCC otherwise loads it again for every multiplication that uses it.
+LEYOLO_INLINE vf pinned(vf v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+  return v;
+}
+
 LEYOLO_INLINE vf min_of(vf a, vf b) { return b < a ? b : a; }
 LEYOLO_INLINE vf max_of(vf a, vf b) { return a < b ? b : a; }
 
