@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from leyolo import _C
 from leyolo.errors import UsageError, nearest
+from leyolo.predict import yolox
 from leyolo.predict.images import Pixels
 
 Array = NDArray[Any]
@@ -137,8 +138,6 @@ class Pipeline:
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
         """Logits of a batch of ``height x width`` inputs to (boxes in input pixels, scores, labels), best first."""
         centers, strides = _anchors(height, width, self.strides)
-        if self.head == "yolox":
-            logits = yolox_to_distances(logits, centers, strides)
         boxes, scores, labels, counts = self._decode(logits, centers, strides, settings)
         if settings.classes is not None:
             scores = np.where(np.isin(labels, settings.classes), scores, np.float32(-1))
@@ -155,12 +154,15 @@ class Pipeline:
         return [(boxes[b][r], scores[b][r], labels[b][r]) for b, r in enumerate(rows)]
 
     def _decode(self, logits: Array, centers: Array, strides: Array, settings: Settings) -> tuple[Array, ...]:
-        reg_max = (logits.shape[-1] - self.num_classes) // 4
+        if self.head == "yolox":
+            return yolox.decode(
+                logits, centers, strides, score_threshold=settings.conf, multi_label=settings.multi_label
+            )
         decoded: tuple[Array, ...] = _C.detect_decode(
             logits,
             centers,
             strides,
-            reg_max=reg_max,
+            reg_max=(logits.shape[-1] - self.num_classes) // 4,
             score_threshold=settings.conf,
             multi_label=settings.multi_label,
         )

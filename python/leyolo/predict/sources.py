@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from leyolo.errors import InputError, UsageError
+from leyolo.errors import InputError, MissingDependencyError, UsageError
 from leyolo.predict import stdin, video
 from leyolo.predict.arrays import is_pil, is_tensor, pixels_of
 from leyolo.predict.images import IMAGE_SUFFIXES, Pixels, decode_image, read_image
@@ -247,7 +248,7 @@ def _from_video(source: str, options: Options) -> Iterator[Item]:
     try:
         for number, pixels in video.frames(source, options.vid_stride):
             yield _given(source, pixels, number)
-    except InputError as error:
+    except (InputError, MissingDependencyError) as error:
         yield _failed(source, error)
 
 
@@ -258,10 +259,18 @@ def _from_pipe(options: Options) -> Iterator[Item]:
                 yield from _from_text(entry, Options(vid_stride=options.vid_stride, recursive=options.recursive))
         return
     try:
-        for number, data in enumerate(stdin.split_images(sys.stdin.buffer)):
+        for number, data in enumerate(stdin.split_images(_pipe())):
             yield Item(f"stdin{number}", lambda data=data: decode_image(data))  # type: ignore[misc]
     except InputError as error:
         yield _failed("standard input", error)
+
+
+def _pipe() -> BinaryIO:
+    """Standard input without Python's buffer, whose lock must not be held by a waiting thread when the program ends."""
+    try:
+        return io.FileIO(sys.stdin.fileno(), closefd=False)  # type: ignore[return-value]
+    except (OSError, ValueError):
+        return sys.stdin.buffer
 
 
 def _download(url: str) -> bytes:
