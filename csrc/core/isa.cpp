@@ -39,4 +39,6 @@ Isa isa() {
 
 char const* name_of(Isa i) { return i == Isa::avx512 ? "avx512" : i == Isa::avx2 ? "avx2" : "baseline"; }
 
+int lanes() { return isa() == Isa::avx512 ? 16 : isa() == Isa::avx2 ? 8 : 4; }
+
 }  // namespace leyolo

@@ -10,6 +10,9 @@ enum class Isa { baseline, avx2, avx512 };
 Isa isa();
 char const* name_of(Isa);
 
+// float32 values of one vector: packed weights are padded to whole vectors.
+int lanes();
+
 }  // namespace leyolo
 
 // LEYOLO_SIMD(void row(RowArgs const&)) declares the function for every set; LEYOLO_PICK(row) is the one to call.

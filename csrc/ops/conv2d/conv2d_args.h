@@ -1,0 +1,34 @@
+// Shared with conv2d.simd.cpp, hence no standard header.
+#pragma once
+
+#include "core/activation.h"
+
+namespace leyolo {
+
+// One image, NHWC with any pixel pitch, so that layers can read and write slices of a concatenated buffer.
+struct Conv2dArgs {
+  float const* x;         // [height, width, in_channels]
+  float const* weight;    // packed: per tile of output vectors [kernel][kernel][in_channels][vectors * lanes]
+  float const* bias;      // out_channels, padded to whole vectors
+  float const* residual;  // [out_height, out_width, out_channels] or null; added after the activation; never y itself
+  float* y;               // [out_height, out_width, out_channels]
+  long long height, width, out_height, out_width;
+  long long x_pitch, y_pitch, residual_pitch;  // floats from pixel to pixel; rows follow without a gap
+  int in_channels, out_channels, kernel, stride, padding;
+  Activation activation;
+};
+
+// How the vectors of the output channels are cut into register tiles; packing and kernel must agree.
+struct Conv2dTiles {
+  int count, wide, narrow_width;  // the first `wide` tiles have narrow_width + 1 vectors, the others narrow_width
+
+  static constexpr Conv2dTiles of(int out_channels, int lanes) {
+    int const vectors = (out_channels + lanes - 1) / lanes;
+    int const most = lanes == 16 ? 4 : lanes == 8 ? 3 : 2;
+    int const count = (vectors + most - 1) / most;
+    return {count, vectors % count, vectors / count};
+  }
+  constexpr int width(int tile) const { return narrow_width + (tile < wide ? 1 : 0); }
+};
+
+}  // namespace leyolo

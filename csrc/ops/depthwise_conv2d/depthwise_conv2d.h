@@ -1,0 +1,39 @@
+// Depthwise 2-D convolution with bias and activation, NHWC, and its gradients.
+#pragma once
+
+#include "core/context.h"
+#include "core/view.h"
+#include "ops/depthwise_conv2d/depthwise_conv2d_args.h"
+
+namespace leyolo {
+
+struct Depthwise {
+  int64_t stride[2] = {1, 1}, padding[2] = {0, 0}, dilation[2] = {1, 1};  // height, width
+  Activation activation = Activation::none;
+};
+
+// y[n, i, j, c] = activation(bias[c] + sum over ky, kx of x[n, i s - p + ky d, j s - p + kx d, c] weight[c, 0, ky, kx])
+void depthwise_conv2d(View x /*[N, H, W, C] f32, f64, f16, bf16*/, View weight /*[C, 1, kh, kw]*/,
+                      View bias /*[C] or absent*/, View y /*[N, H', W', C]*/,
+                      View workspace /*bytes: depthwise_conv2d_workspace*/, Depthwise const& params,
+                      Context const& context);
+
+// Gradients of sum(y * gradient) with respect to x, weight and bias (each may be absent: not wanted).
+void depthwise_conv2d_backward(View gradient /*as y*/, View x, View weight, View bias, View x_gradient /*as x*/,
+                               View weight_gradient /*as weight*/, View bias_gradient /*[C]*/, View workspace,
+                               Depthwise const& params, Context const& context);
+
+// Bytes; for the backward pass with y as the gradient.
+int64_t depthwise_conv2d_workspace(View x, View weight, View y);
+int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y);
+
+int64_t depthwise_output_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation);
+
+// Weights in the order of this machine's kernels, followed by the bias.
+int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel_w);
+void depthwise_pack(View weight, View bias, View packed /*f32*/);
+
+// The kernel itself, for one image with any pixel pitch.
+void depthwise_image(DepthwiseArgs const& a, Context const& context);
+
+}  // namespace leyolo

@@ -1,0 +1,30 @@
+// Shared with depthwise_conv2d.simd.cpp, hence no standard header.
+#pragma once
+
+#include "core/activation.h"
+
+namespace leyolo {
+
+// One image, NHWC with any pixel pitch; weights and bias padded with zeros to whole vectors of channels.
+struct DepthwiseArgs {
+  float const* x;       // [height, width, channels]
+  float const* weight;  // packed: [vectors of channels, kernel_h, kernel_w, lanes]
+  float const* bias;    // [padded channels]
+  float* y;             // [out_height, out_width, channels]
+  long long height, width, out_height, out_width;
+  long long x_pitch, y_pitch;  // floats from pixel to pixel; rows follow without a gap
+  int channels, padded;
+  int kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
+  Activation activation;
+};
+
+struct DepthwiseBackwardArgs {
+  DepthwiseArgs forward;  // y: unused
+  float const* gradient;  // of the output, [out_height, out_width, channels]; pitch forward.y_pitch
+  float* pre;             // scratch as the output: the gradient before the activation
+  float* x_gradient;      // as x, or null
+  float* weight_gradient;  // packed as the weight, added to
+  float* bias_gradient;    // [padded], added to
+};
+
+}  // namespace leyolo
