@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from leyolo.errors import InputError, MissingDependencyError
 from leyolo.predict import coco
-from leyolo.predict.images import Pixels
+from leyolo.predict.images import Pixels, read_image
 
 
 class Array(np.ndarray[Any, np.dtype[Any]]):
@@ -150,20 +151,19 @@ class Results:
         self.speed = dict(speed or {})
         self.frame = frame
         self._image: Pixels | None = orig_img
-        self._reload: Callable[[], Pixels] | None = None
 
     @property
     def orig_img(self) -> Pixels:
         """The picture, ``uint8 [H, W, 3]`` RGB."""
         if self._image is not None:
             return self._image
-        if self._reload is None:
-            raise InputError(f"{self.path}: this frame was not kept; predict with stream=True and use it in the loop")
-        return self._reload()
+        if self.frame is not None or not os.path.isfile(self.path):
+            raise InputError(f"{self.path}: the picture was not kept; predict with stream=True and use it in the loop")
+        return read_image(self.path)
 
-    def drop_image(self, reload: Callable[[], Pixels] | None) -> None:
-        """Lets go of the pixels; ``reload`` gets them again."""
-        self._image, self._reload = None, reload
+    def drop_image(self) -> None:
+        """Lets go of the pixels."""
+        self._image = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -159,21 +159,16 @@ class ToFile:
     """A stream writer on a file that appears when it is complete."""
 
     def __init__(self, make: type[JsonLines] | type[Csv] | type[Coco], path: Path) -> None:
-        self._replacing = replacing(path)
-        self._stream = self._replacing.__enter__().open("w", encoding="utf-8", newline="")
-        self._writer = make(self._stream)
+        self._open = ExitStack()
+        temporary = self._open.enter_context(replacing(path))
+        self._writer = make(self._open.enter_context(temporary.open("w", encoding="utf-8", newline="")))
 
     def write(self, result: Results, stem: str) -> None:
         self._writer.write(result, stem)
 
     def close(self) -> None:
-        with self._replacing_exit(), self._stream:
-            self._writer.close()
-
-    @contextmanager
-    def _replacing_exit(self) -> Iterator[None]:
-        yield
-        self._replacing.__exit__(None, None, None)
+        self._writer.close()
+        self._open.close()
 
 
 class YoloText:
