@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -203,7 +202,7 @@ class LeYOLO:
             if self._network is None:
                 self._network = backends.network(self.checkpoint, self.device, self.dtype)
                 if self._fused:
-                    self._network.fuse()
+                    self._network.fold()
             return self._network
 
     def logits(self, x: Any) -> Any:
@@ -221,7 +220,7 @@ class LeYOLO:
         always runs folded.)"""
         with self._lock:
             if not self._fused and self._network is not None:
-                self._network.fuse()
+                self._network.fold()
             self._fused = True
         return self
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,14 +58,11 @@ def _torch(why: str) -> Any:
 def network(checkpoint: Checkpoint, device: str, dtype: str) -> Any:
     """The torch network with these weights, channels last, in eval mode."""
     torch = _torch("the torch network")
-    from leyolo.models.network import build
+    from leyolo.models.transfer import to_torch
 
     if device != "cpu" and not torch.cuda.is_available():
         raise MissingDependencyError(f"device {device}: this torch ({torch.__version__}) sees no CUDA device")
-    net = build(checkpoint.size, checkpoint.num_classes, checkpoint.head)
-    state = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in checkpoint.state.items()}
-    net.load_state_dict(state)
-    return net.eval().to(device, getattr(torch, dtype), memory_format=torch.channels_last)
+    return to_torch(checkpoint).eval().to(device, getattr(torch, dtype), memory_format=torch.channels_last)
 
 
 class TorchEngine:
@@ -73,7 +70,7 @@ class TorchEngine:
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         self._torch = _torch(f"device {device}")
-        self._network = network(checkpoint, device, dtype).fuse()
+        self._network = network(checkpoint, device, dtype).fold()
         self._device, self._dtype = device, getattr(self._torch, dtype)
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,14 +82,15 @@ class TorchEngine:
 
 
 def with_new_head(checkpoint: Checkpoint, num_classes: int, head: str) -> Checkpoint:
-    """The same body with an untrained head of another kind or number of classes."""
+    """The same body for other classes or with a head of the other kind; what the weights cannot give is untrained."""
     _torch("a new head")
     from leyolo.models.network import build
+    from leyolo.models.transfer import from_torch, to_torch
 
-    state = {name: value.detach().numpy().copy() for name, value in build(checkpoint.size, num_classes, head).state_dict().items()}
-    for name, value in checkpoint.state.items():
-        if name in state and state[name].shape == value.shape and not name.startswith("head."):
-            state[name] = value
-    return replace(
-        checkpoint, num_classes=num_classes, head=head, names={i: f"class{i}" for i in range(num_classes)}, state=state
-    )
+    if head == checkpoint.head:
+        network = to_torch(checkpoint, num_classes)
+    else:
+        network = build(checkpoint.size, num_classes, head)
+        network.layers.load_state_dict(to_torch(checkpoint).layers.state_dict())
+    names = checkpoint.names if num_classes == checkpoint.num_classes else None
+    return from_torch(network, names, checkpoint.metadata)

@@ -39,10 +39,10 @@ def color(index: int) -> Color:
 
 
 def text_color(background: Color) -> Color:
-    """Black or white, whichever has the higher contrast (WCAG relative luminance)."""
+    """White on dark and saturated colours, black on light ones; the contrast is at least 3.5 (WCAG relative luminance)."""
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in background)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
+    return (0, 0, 0) if luminance > 0.25 else (255, 255, 255)
 
 
 @lru_cache(maxsize=32)
@@ -75,7 +75,8 @@ def annotate(
     rects = [_inside(row[:4], width, height) for row in rows]
     for row, rect in zip(rows, rects, strict=True):
         _outline(draw, rect, color(int(row[5])), line)
-    if labels and min(height, width) >= 2 * size:
+    # On a thumbnail labels would hide what they name: the boxes' colours have to do.
+    if labels and min(height, width) >= 8 * size:
         _labels(image, draw, [_text(result, row, conf) for row in rows], [int(r[5]) for r in rows], rects, line, size)
     return np.array(image)
 
