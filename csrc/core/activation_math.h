@@ -14,6 +14,13 @@ inline Activation activation_from(int64_t value, char const* op) {
   return Activation(value);
 }
 
+inline Activation activation_from(std::string const& name, char const* op) {
+  constexpr char const* names[] = {"none", "silu", "relu", "relu6", "hardswish"};
+  for (int i = 0; i < 5; ++i)
+    if (name == names[i]) return Activation(i);
+  fail(op, ": activation must be none, silu, relu, relu6 or hardswish, got '", name, "'");
+}
+
 template <class T>
 T activate(Activation a, T x) {
   switch (a) {

@@ -20,9 +20,6 @@ int64_t grain(int64_t multiplies_per_item) { return std::max<int64_t>(1, 1000000
 
 }  // namespace
 
-int64_t conv2d_output_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding) {
-  return (size + 2 * padding - kernel) / stride + 1;
-}
 
 int64_t conv2d_packed_size(int64_t out_channels, int64_t in_channels, int64_t kernel) {
   return padded(out_channels) * (kernel * kernel * in_channels + 1);
@@ -111,7 +108,7 @@ void conv2d(View x, View packed, View residual, View y, View workspace, int64_t 
         packed.numel(), " values do not fit ", x.shape[3], " -> ", y.shape[3], " channels, kernel ", kernel);
   for (int d : {1, 2})
     check(x.shape[d] + 2 * params.padding >= kernel &&
-              y.shape[d] == conv2d_output_size(x.shape[d], kernel, params.stride, params.padding),
+              y.shape[d] == conv_output_size(x.shape[d], kernel, params.stride, params.padding),
           "conv2d: kernel ", kernel, ", stride ", params.stride, ", padding ", params.padding, " do not lead from ", x,
           " to ", y);
   if (residual)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/context.h"
+#include "core/conv_size.h"
 #include "core/view.h"
 #include "ops/conv2d/conv2d_args.h"
 
@@ -19,8 +20,6 @@ void conv2d(View x /*[N, H, W, C] f32, f16, bf16*/, View packed /*conv2d_pack*/,
 
 // float32 values that conv2d needs beside its arguments (for the conversion of half inputs; 0 for float32).
 int64_t conv2d_workspace(View x, View y, View residual);
-
-int64_t conv2d_output_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding);
 
 // Weights in the order of this machine's kernels, followed by the bias; once per layer.
 int64_t conv2d_packed_size(int64_t out_channels, int64_t in_channels, int64_t kernel);

@@ -12,10 +12,6 @@ namespace leyolo {
 
 LEYOLO_SIMD(void depthwise_rows(DepthwiseArgs const&, long long begin, long long end))
 
-int64_t depthwise_output_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
-  int64_t const room = size + 2 * padding - dilation * (kernel - 1) - 1;
-  return room < 0 ? 0 : room / stride + 1;
-}
 
 int64_t depthwise_padded(int64_t channels) { return (channels + lanes() - 1) / lanes() * lanes(); }
 
@@ -75,7 +71,7 @@ void depthwise_check(View x, View weight, View bias, View y, Depthwise const& p)
           "depthwise_conv2d: kernel, stride and dilation must be positive and padding not negative, got kernel ",
           weight.shape[2 + d], ", stride ", p.stride[d], ", dilation ", p.dilation[d], ", padding ", p.padding[d]);
     int64_t const out =
-        depthwise_output_size(x.shape[1 + d], weight.shape[2 + d], p.stride[d], p.padding[d], p.dilation[d]);
+        conv_output_size(x.shape[1 + d], weight.shape[2 + d], p.stride[d], p.padding[d], p.dilation[d]);
     check(out > 0, "depthwise_conv2d: the kernel ", weight, " does not fit into x ", x, " with padding ", p.padding[d]);
     check(y.rank == 4 && y.shape[1 + d] == out && y.shape[0] == x.shape[0] && y.shape[3] == x.shape[3],
           "depthwise_conv2d: y must hold [N, H', W', C] outputs, got ", y);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/context.h"
+#include "core/conv_size.h"
 #include "core/view.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d_args.h"
 
@@ -26,8 +27,6 @@ void depthwise_conv2d_backward(View gradient /*as y*/, View x, View weight, View
 // Bytes; for the backward pass with y as the gradient.
 int64_t depthwise_conv2d_workspace(View x, View weight, View y);
 int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y);
-
-int64_t depthwise_output_size(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation);
 
 // Weights in the order of this machine's kernels, followed by the bias.
 int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel_w);

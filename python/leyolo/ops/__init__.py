@@ -1,0 +1,11 @@
+"""leyolo's operators on torch tensors (CPU and CUDA); the same ones on numpy arrays are in ``leyolo._C``."""
+
+from __future__ import annotations
+
+from leyolo.ops.box_iou import box_iou
+from leyolo.ops.conv2d import conv2d
+from leyolo.ops.depthwise_conv2d import depthwise_conv2d
+from leyolo.ops.forward import forward
+from leyolo.ops.inverted_bottleneck import inverted_bottleneck
+
+__all__ = ["box_iou", "conv2d", "depthwise_conv2d", "forward", "inverted_bottleneck"]

@@ -1,0 +1,47 @@
+#include "ops/conv2d/conv2d.h"
+
+#include "bindings/numpy/common.h"
+#include "core/activation_math.h"
+
+namespace leyolo {
+
+static py::array numpy_conv2d_pack(py::array const& weight, std::optional<py::array> const& bias) {
+  View const w = view(weight, "conv2d: weight"), b = view(bias, "conv2d: bias");
+  check(w.rank == 4, "conv2d: weight must be [O, C, k, k], got ", w);
+  py::array const packed = empty({conv2d_packed_size(w.shape[0], w.shape[1], w.shape[2])}, DType::f32);
+  conv2d_pack(w, b, view(packed, "conv2d: packed"));
+  return packed;
+}
+
+static py::array numpy_conv2d(py::array const& x, py::array const& weight, std::optional<py::array> const& bias,
+                              std::optional<py::array> const& residual, int64_t stride, int64_t padding,
+                              std::string const& activation, std::optional<py::array> const& out) {
+  View const xv = view(x, "conv2d: x"), w = view(weight, "conv2d: weight"), r = view(residual, "conv2d: residual");
+  Conv2d const params{stride, padding, activation_from(activation, "conv2d")};
+  check(xv.rank == 4, "conv2d: x must be [N, H, W, C], got ", xv);
+  check(w.rank == 4 && w.shape[1] == xv.shape[3], "conv2d: weight must be [O, ", xv.shape[3], ", k, k], got ", w);
+  check(stride > 0, "conv2d: stride must be positive, got ", stride);
+  check(w.dtype == xv.dtype, "conv2d: weight must have the dtype of x ", xv, ", got ", w);
+  int64_t const k = w.shape[2];
+  py::array const y = output(out, {xv.shape[0], conv_output_size(xv.shape[1], k, stride, padding),
+                                   conv_output_size(xv.shape[2], k, stride, padding), w.shape[0]},
+                             xv.dtype, "conv2d: out");
+  View const yv = view(y, "conv2d: out");
+  py::array const packed = numpy_conv2d_pack(weight, bias);
+  py::array const workspace = empty({conv2d_workspace(xv, yv, r)}, DType::f32);
+  View const pv = view(packed, "conv2d: packed"), wv = view(workspace, "conv2d: workspace");
+  py::gil_scoped_release nogil;
+  conv2d(xv, pv, r, yv, wv, k, params, numpy_context());
+  return y;
+}
+
+LEYOLO_NUMPY_OP(conv2d) {
+  m.def("conv2d_pack", &numpy_conv2d_pack, py::arg("weight"), py::arg("bias") = py::none(),
+        "Weight [O, C, k, k] and bias [O] in the order of this machine's kernels, for `forward`.");
+  m.def("conv2d", &numpy_conv2d, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),
+        py::arg("residual") = py::none(), py::kw_only(), py::arg("stride") = 1, py::arg("padding") = 0,
+        py::arg("activation") = "none", py::arg("out") = py::none(),
+        "activation(conv(x, weight) + bias) + residual: x [N, H, W, C] -> [N, H', W', O].");
+}
+
+}  // namespace leyolo

@@ -1,0 +1,46 @@
+#include "ops/inverted_bottleneck/inverted_bottleneck.h"
+
+#include "bindings/numpy/common.h"
+#include "core/activation_math.h"
+#include "ops/conv2d/conv2d.h"
+
+namespace leyolo {
+
+using Optional = std::optional<py::array>;
+
+static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& expand_weight, Optional const& expand_bias,
+                                           py::array const& depthwise_weight, Optional const& depthwise_bias,
+                                           py::array const& project_weight, Optional const& project_bias, int64_t stride,
+                                           std::string const& activation, bool residual, Optional const& out) {
+  View const xv = view(x, "inverted_bottleneck: x"), ew = view(expand_weight, "inverted_bottleneck: expand_weight"),
+             eb = view(expand_bias, "inverted_bottleneck: expand_bias"),
+             dw = view(depthwise_weight, "inverted_bottleneck: depthwise_weight"),
+             db = view(depthwise_bias, "inverted_bottleneck: depthwise_bias"),
+             pw = view(project_weight, "inverted_bottleneck: project_weight"),
+             pb = view(project_bias, "inverted_bottleneck: project_bias");
+  InvertedBottleneck const params{stride, activation_from(activation, "inverted_bottleneck"), residual};
+  check(xv.rank == 4 && dw.rank == 4 && pw.rank == 4,
+        "inverted_bottleneck: x must be [N, H, W, C], depthwise_weight [M, 1, k, k], project_weight [O, M, 1, 1], got ", xv,
+        ", ", dw, ", ", pw);
+  check(stride > 0, "inverted_bottleneck: stride must be positive, got ", stride);
+  int64_t const k = dw.shape[2];
+  py::array const y = output(out, {xv.shape[0], conv_output_size(xv.shape[1], k, stride, k / 2),
+                                   conv_output_size(xv.shape[2], k, stride, k / 2), pw.shape[0]},
+                             xv.dtype, "inverted_bottleneck: out");
+  View const yv = view(y, "inverted_bottleneck: out");
+  py::array const workspace = empty({inverted_bottleneck_workspace(xv, ew, dw, pw, yv)}, DType::u8);
+  View const wv = view(workspace, "inverted_bottleneck: workspace");
+  py::gil_scoped_release nogil;
+  inverted_bottleneck(xv, ew, eb, dw, db, pw, pb, yv, wv, params, numpy_context());
+  return y;
+}
+
+LEYOLO_NUMPY_OP(inverted_bottleneck) {
+  m.def("inverted_bottleneck", &numpy_inverted_bottleneck, py::arg("x"), py::arg("expand_weight").none(true),
+        py::arg("expand_bias").none(true), py::arg("depthwise_weight"), py::arg("depthwise_bias").none(true),
+        py::arg("project_weight"), py::arg("project_bias").none(true), py::kw_only(), py::arg("stride") = 1,
+        py::arg("activation") = "silu", py::arg("residual") = false, py::arg("out") = py::none(),
+        "project(act(depthwise(act(expand(x))))) [+ x]: x [N, H, W, C] -> [N, H', W', O].");
+}
+
+}  // namespace leyolo

@@ -1,0 +1,62 @@
+"""The fused network on torch tensors: BatchNorm folded, one operator for the whole forward pass."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from leyolo.models.config import lookup
+from leyolo.ops.forward import forward
+from leyolo.runtime.fold import fold
+from leyolo.runtime.lower import Network
+
+if TYPE_CHECKING:
+    from leyolo.weights import Checkpoint
+
+_local = threading.local()
+
+
+def _scratch(size: int) -> Tensor:
+    """This thread's scratch memory; kept, since fresh memory costs page faults at every call."""
+    if torch.compiler.is_compiling():
+        return torch.empty(size)
+    memory: Tensor | None = getattr(_local, "memory", None)
+    if memory is None or memory.numel() < size:
+        memory = _local.memory = torch.empty(size)
+    return memory
+
+
+class FusedNetwork(nn.Module):
+    """Inference on the CPU in float32, on torch's threads; several threads may call one instance.
+
+    The packed weights fit this machine's kernels only: save the checkpoint, not this module's state. Under
+    ``torch.compile`` an input size has to be prepared first (:meth:`prepare`).
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        config = lookup(checkpoint.size)
+        self._network = Network(config, checkpoint.head, checkpoint.num_classes, fold(checkpoint.state))
+        self._weights = [torch.from_numpy(w) for w in self._network.weights]
+        self._programs: dict[tuple[int, int], tuple[Tensor, int, list[int]]] = {}
+
+    def prepare(self, height: int, width: int) -> None:
+        """Builds the program for images of ``height`` x ``width``."""
+        if (height, width) not in self._programs:
+            program = self._network.program(height, width)
+            self._programs[height, width] = torch.from_numpy(program.steps), program.arena_size, list(program.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` float32 [B, 3, H, W], RGB in 0..1, H and W multiples of 32 -> logits float32 [B, A, K]."""
+        if x.dim() != 4 or x.shape[1] != 3 or x.dtype != torch.float32 or x.device.type != "cpu":
+            raise ValueError(f"x must be float32 [B, 3, H, W] on the CPU, got {x.dtype} {list(x.shape)} on {x.device}")
+        height, width = x.shape[2:]
+        if (height, width) not in self._programs:
+            self.prepare(height, width)
+        program, arena_size, shape = self._programs[height, width]
+        workers = max(1, min(len(x), torch.get_num_threads()))
+        x = x.contiguous(memory_format=torch.channels_last)
+        return forward(x.detach(), program, self._weights, _scratch(arena_size * workers), arena_size, shape)

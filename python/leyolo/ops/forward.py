@@ -1,0 +1,30 @@
+"""A whole network in one call (see ``leyolo.runtime``)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from leyolo.ops._library import library
+
+
+def forward(
+    x: Tensor, program: Tensor, weights: list[Tensor], arena: Tensor, arena_size: int, shape: list[int]
+) -> Tensor:
+    """Runs a program on ``x`` [N, C, H, W] float32 in channels_last memory: float32 [N, *shape].
+
+    Args:
+        program: int64 [steps, fields] from :class:`leyolo.runtime.Program`.
+        weights: packed weights, one array per layer.
+        arena: scratch of at least ``arena_size`` float32 values; of n times as many, n images run side by side.
+        shape: of the result for one image.
+
+    For inference: no gradient is recorded.
+    """
+    y: Tensor = library.forward(x, program, weights, arena, arena_size, shape)
+    return y
+
+
+@torch.library.register_fake("leyolo::forward")
+def _(x: Tensor, program: Tensor, weights: list[Tensor], arena: Tensor, arena_size: int, shape: list[int]) -> Tensor:
+    return x.new_empty(x.shape[0], *shape)

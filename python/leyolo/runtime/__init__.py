@@ -1,0 +1,8 @@
+"""The fused forward pass: BatchNorm folded, weights packed, a list of steps over one arena. Torch is not imported here."""
+
+from __future__ import annotations
+
+from leyolo.runtime.engine import Engine
+from leyolo.runtime.program import Program
+
+__all__ = ["Engine", "Program"]

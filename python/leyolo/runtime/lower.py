@@ -1,0 +1,170 @@
+"""From a model's configuration and folded weights to a program of fused steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import leyolo._C as C
+from leyolo.models.config import IMAGE, ModelConfig
+from leyolo.runtime.fold import Weights
+from leyolo.runtime.program import INPUT, NONE, OUTPUT, SILU, Buffer, Builder, Program, Slot
+
+Packed = NDArray[np.float32]
+
+
+class Network:
+    """One model, folded and packed for this machine: builds the program of any input size, once.
+
+    Args:
+        config: the size.
+        head: "leyolo" or "yolox".
+        num_classes: C of the logits.
+        folded: from :func:`leyolo.runtime.fold.fold`.
+    """
+
+    def __init__(self, config: ModelConfig, head: str, num_classes: int, folded: Weights) -> None:
+        self.config, self.head, self.num_classes = config, head, num_classes
+        self.weights: list[Packed] = []
+        self._folded = folded
+        self._packed: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._programs: dict[tuple[int, int], Program] = {}
+        smallest = max(config.strides)
+        self.program(smallest, smallest)  # packs every weight: later programs only look them up
+        self._folded = {}
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the logits."""
+        return self.config.outputs(self.num_classes, self.head)
+
+    def program(self, height: int, width: int) -> Program:
+        """Steps for images of ``height`` x ``width``, positive multiples of the largest stride; ValueError otherwise."""
+        if (height, width) not in self._programs:
+            multiple = max(self.config.strides)
+            if height <= 0 or width <= 0 or height % multiple or width % multiple:
+                raise ValueError(f"height and width must be positive multiples of {multiple}, got {height} x {width}")
+            self._programs[height, width] = _Lowering(self, height, width).program()
+        return self._programs[height, width]
+
+    def dense(self, *names: str) -> tuple[int, int]:
+        """Index of the packed weights of a dense convolution and its output channels; of several names, which read the
+        same input, the outputs follow one another."""
+        return self._pack(C.conv2d_pack, names)
+
+    def depthwise(self, *names: str) -> int:
+        """The same for depthwise convolutions side by side."""
+        return self._pack(C.depthwise_pack, names)[0]
+
+    def _pack(self, pack: Any, names: tuple[str, ...]) -> tuple[int, int]:
+        if names not in self._packed:
+            weight, bias = (np.concatenate([self._folded[name][i] for name in names]) for i in (0, 1))
+            self._packed[names] = len(self.weights), len(bias)
+            self.weights.append(pack(np.ascontiguousarray(weight), bias))
+        return self._packed[names]
+
+
+class _Lowering:
+    def __init__(self, network: Network, height: int, width: int) -> None:
+        self.network, self.config = network, network.config
+        self.size = height, width
+        self.builder = Builder()
+        self.slots: dict[int, Slot] = {IMAGE: Slot.whole(Buffer(height, width, 3, space=INPUT))}
+        # A concatenation is a buffer that its producers write into: layer -> (concatenation, first channel).
+        self.places: dict[int, tuple[int, int]] = {}
+        self.concats: dict[int, Buffer] = {}
+        for index in sorted(self.config.used):
+            layer = self.config.layers[index]
+            if layer.kind != "concat":
+                continue
+            start = 0
+            for source in layer.inputs:
+                assert source not in self.places, "a layer in two concatenations would have to be copied"
+                self.places[source] = index, start
+                start += self.config.layers[source].out_channels
+
+    def program(self) -> Program:
+        for index in sorted(self.config.used):
+            self.slots[index] = self._layer(index)
+        if self.network.head == "yolox":
+            self._each_level(self._yolox_level)
+        else:
+            self._each_level(self._leyolo_level)
+        return self.builder.finish((self.config.anchors(*self.size), self.network.outputs))
+
+    def _into(self, index: int) -> Slot | None:
+        """Where layer ``index`` has to write, if that is decided by a concatenation."""
+        if index not in self.places:
+            return None
+        concat, start = self.places[index]
+        layer = self.config.layers[concat]
+        if concat not in self.concats:
+            height, width = (size // layer.reduction for size in self.size)
+            self.concats[concat] = self.builder.buffer(height, width, layer.out_channels)
+        return Slot(self.concats[concat], start, self.config.layers[index].out_channels)
+
+    def _layer(self, index: int) -> Slot:
+        layer, builder, network = self.config.layers[index], self.builder, self.network
+        name, into = f"layers.{index}", self._into(index)
+        if layer.kind == "concat":
+            return Slot.whole(self.concats[index])
+        x = self.slots[layer.inputs[0]]
+        if layer.kind == "conv":
+            return builder.conv2d(
+                x, *network.dense(name), kernel=layer.kernel, stride=layer.stride, activation=SILU, into=into
+            )
+        if layer.kind == "bottleneck":
+            y = builder.conv2d(x, *network.dense(f"{name}.expand"), activation=SILU) if layer.has_expansion else x
+            y = builder.depthwise(y, network.depthwise(f"{name}.depthwise"), kernel=layer.kernel, stride=layer.stride)
+            residual = x if layer.residual else None
+            return builder.conv2d(y, *network.dense(f"{name}.project"), residual=residual, into=into)
+        if layer.kind == "sppf":
+            c = layer.expand
+            pools = builder.buffer(x.buffer.height, x.buffer.width, 4 * c)
+            y = builder.conv2d(x, *network.dense(f"{name}.reduce"), activation=SILU, into=Slot(pools, 0, c))
+            for i in (1, 2, 3):
+                y = builder.max_pool(y, Slot(pools, i * c, c), kernel=layer.kernel)
+            return builder.conv2d(Slot.whole(pools), *network.dense(f"{name}.merge"), activation=SILU, into=into)
+        return builder.upsample2x(x, into)
+
+    def _each_level(self, lower: Any) -> None:
+        """Calls ``lower(level, feature map, this level's rows of the logits)``."""
+        first = 0
+        for level, (index, stride) in enumerate(zip(self.config.head_inputs, self.config.strides, strict=True)):
+            height, width = (size // stride for size in self.size)
+            outputs = self.network.outputs
+            lower(level, self.slots[index], Buffer(height, width, outputs, space=OUTPUT, offset=first * outputs))
+            first += height * width
+
+    def _leyolo_level(self, level: int, x: Slot, logits: Buffer) -> None:
+        # Both branches have the same shape: their first three layers run side by side as one.
+        network, builder = self.network, self.builder
+        box, cls = f"head.box.{level}", f"head.cls.{level}"
+        y = builder.conv2d(x, *network.dense(f"{box}.0", f"{cls}.0"), activation=SILU)
+        for j in (1, 2):
+            y = builder.depthwise(y, network.depthwise(f"{box}.{j}", f"{cls}.{j}"), kernel=3)
+        split = self.config.box_width
+        weight, channels = network.dense(f"{box}.3")
+        builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=Slot(logits, 0, channels))
+        weight, classes = network.dense(f"{cls}.3")
+        builder.conv2d(
+            Slot(y.buffer, split, y.channels - split),
+            weight,
+            classes,
+            activation=NONE,
+            into=Slot(logits, channels, classes),
+        )
+
+    def _yolox_level(self, level: int, x: Slot, logits: Buffer) -> None:
+        network, builder = self.network, self.builder
+        stem = builder.conv2d(x, *network.dense(f"head.stem.{level}"), activation=SILU)
+        start = 0
+        for branch in ("box", "cls"):
+            y = stem
+            for j in (0, 1):
+                y = builder.conv2d(y, *network.dense(f"head.{branch}.{level}.{j}"), kernel=3, activation=SILU)
+            weight, channels = network.dense(f"head.{branch}.{level}.2")
+            builder.conv2d(y, weight, channels, into=Slot(logits, start, channels))
+            start += channels

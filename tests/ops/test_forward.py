@@ -1,0 +1,43 @@
+"""The operator's registration; what it computes is tested in tests/runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import channels_last, opcheck
+
+import leyolo._C as C
+from leyolo.ops import forward
+from leyolo.runtime.program import INPUT, OUTPUT, SILU, Buffer, Builder, Slot
+
+
+def arguments() -> tuple[object, ...]:
+    builder = Builder()
+    a = builder.conv2d(Slot.whole(Buffer(8, 8, 3, space=INPUT)), 0, 8, kernel=3, stride=2, activation=SILU)
+    builder.conv2d(a, 1, 5, into=Slot.whole(Buffer(4, 4, 5, space=OUTPUT)))
+    program = builder.finish((16, 5))
+    rng = np.random.default_rng(0)
+    weights = [
+        torch.from_numpy(C.conv2d_pack(rng.standard_normal(s, np.float32))) for s in ((8, 3, 3, 3), (5, 8, 1, 1))
+    ]
+    x = channels_last(torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    return x, torch.from_numpy(program.steps), weights, torch.zeros(program.arena_size), program.arena_size, [16, 5]
+
+
+def test_numpy_gives_the_same_bits() -> None:
+    x, program, weights, arena, size, shape = arguments()
+    y = C.forward(
+        x.permute(0, 2, 3, 1).numpy(), program.numpy(), [w.numpy() for w in weights], arena.numpy(), size, shape
+    )  # fmt: skip
+    assert np.array_equal(forward(*arguments()).numpy(), y)
+
+
+def test_registration() -> None:
+    opcheck(torch.ops.leyolo.forward, *arguments())
+
+
+def test_rejects() -> None:
+    x, *rest = arguments()
+    with pytest.raises((ValueError, RuntimeError), match="channels_last"):
+        forward(x.contiguous(), *rest)
