@@ -41,11 +41,9 @@ class LeYOLO:
         num_classes: int | None = None,
         head: Literal["leyolo", "yolox"] | None = None,
     ) -> None:
-        from leyolo import weights
-
         self.device = backends.check_device(device)
         self.dtype = backends.check_dtype(dtype, self.device)
-        self.checkpoint: Checkpoint = weights.load(locate(model))
+        self.checkpoint: Checkpoint = backends.load_weights(model)
         wanted = (num_classes or self.checkpoint.num_classes, head or self.checkpoint.head)
         if wanted != (self.checkpoint.num_classes, self.checkpoint.head):
             self.checkpoint = backends.with_new_head(self.checkpoint, *wanted)
@@ -230,9 +228,11 @@ class LeYOLO:
 
         weights.save(path, self.checkpoint)
 
-    def info(self) -> dict[str, Any]:
-        """Size, classes, parameters and multiply-accumulates at 640 x 640."""
-        return backends.model_info(self.checkpoint)
+    def info(self, imgsz: int = 640) -> dict[str, Any]:
+        """Size, classes, head, parameters, multiply-accumulates at ``imgsz`` x ``imgsz``, and the layers."""
+        from leyolo.cli.report import describe
+
+        return describe(self.checkpoint, imgsz)
 
     def val(
         self,
@@ -266,6 +266,3 @@ def _warn(path: str, error: LeYOLOError) -> None:
 
     warnings.warn(f"{path}: {error}", stacklevel=2)
 
-
-def locate(model: str | Path | None) -> Path:
-    return Path(model) if model else Path("x")

@@ -43,7 +43,10 @@ def normalised(arguments: Sequence[str], command: Any) -> list[str]:
         else:
             out.append(token)
             continue
-        found = options.get(name) or options.get(name.lower().replace("_", "-"))
+        name = name if name in options else name.lower().replace("_", "-")
+        found = options.get(name)
+        if found is None and name.startswith("no-") and _is_flag(options.get(name[3:], (None, ""))[0]):
+            continue  # a flag that is off unless asked for
         if found is None:
             raise UsageError(_unknown(token, name, command, options))
         parameter, flag = found
@@ -53,7 +56,7 @@ def normalised(arguments: Sequence[str], command: Any) -> list[str]:
         elif _is_flag(parameter):
             if value is None and rest and rest[0].lower() in ("true", "false"):
                 value = rest.pop(0)
-            out.append(_switched(parameter, flag, value))
+            out += _switched(parameter, flag, value)
         elif value is not None and value.lower() in ("none", "null"):
             continue  # the default, as in name=None
         elif value is None and rest:
@@ -67,24 +70,22 @@ def _is_flag(parameter: Any) -> bool:
     return parameter is not None and bool(getattr(parameter, "is_flag", False))
 
 
-def _switched(parameter: Any, flag: str, value: str | None) -> str:
+def _switched(parameter: Any, flag: str, value: str | None) -> list[str]:
     if value is None:
-        return flag
+        return [flag]
     if value.lower() not in _TRUE | _FALSE:
         raise UsageError(f"'{value}' is not a value for {flag}: expected True or False")
-    on = (value.lower() in _TRUE) == (flag in parameter.opts)
-    if on:
-        return str(parameter.opts[0])
-    if not parameter.secondary_opts:
-        raise UsageError(f"{flag} cannot be switched off: leave it away")
-    return str(parameter.secondary_opts[0])
+    if (value.lower() in _TRUE) == (flag in parameter.opts):
+        return [str(parameter.opts[0])]
+    return [str(parameter.secondary_opts[0])] if parameter.secondary_opts else []
 
 
 def _unknown(token: str, name: str, command: Any, options: dict[str, Any]) -> str:
-    known = [o for o in options if not o.startswith("-")]
-    what = f"'{token}' is neither an option nor a file" if not token.startswith("-") else f"'--{name}' is not an option"
-    near = nearest(name.replace("_", "-"), known)
-    if near and not token.startswith("-"):
-        near = near.replace("'?", "=…'?").replace("-", "_")
-    hint = near or f"\nSee: leyolo {command.name} --help"
-    return f"{what} of 'leyolo {command.name}'.{hint}" if token.startswith("-") else f"{what}.{hint}"
+    near = nearest(name, [o for o in options if not o.startswith("-")])
+    if token.startswith("-"):
+        what = f"'--{name}' is not an option of 'leyolo {command.name}'."
+        near = near.replace("'", "'--", 1)
+    else:
+        what = f"'{token}' is neither an option nor a file."
+        near = near.replace("-", "_").replace("'?", "=…'?")
+    return what + (near or f"\nSee: leyolo {command.name} --help")

@@ -92,9 +92,9 @@ def _threads() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from leyolo.weights import packaged
+    from leyolo.predict.backends import packaged_weights
 
-    if (path := packaged()) is None:
+    if (path := packaged_weights()) is None:
         yield Check("weights", "note", "none inside the package", "pass --model FILE, or a name (leyolo models)")
     else:
         yield Check("weights", "ok", str(path))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy as np
 from numpy.typing import NDArray
 
-from leyolo.errors import MissingDependencyError, UsageError, nearest
+from leyolo.errors import InputError, MissingDependencyError, UsageError, nearest
 from leyolo.predict.pipeline import Engine
 
 if TYPE_CHECKING:
@@ -37,6 +38,35 @@ def check_dtype(dtype: Any, device: str) -> str:
     if device == "cpu" and text != "float32":
         raise UsageError(f"dtype {text} needs device='cuda': prediction on the CPU runs in float32")
     return text
+
+
+def load_weights(model: str | Path | None) -> Checkpoint:
+    """The weights that ``model`` names: a file, a model name, or None for those inside the package."""
+    from leyolo import weights
+    from leyolo.models.config import SIZES, find_size
+
+    if model is None:
+        path = packaged_weights()
+        if path is None:
+            raise InputError("there are no weights inside this package\nPass a weights file or a model name (leyolo models)")
+        return weights.load(path)
+    path = Path(model).expanduser()
+    if path.is_file():
+        return weights.load(path)
+    if path.is_dir():
+        raise InputError(f"model '{model}' is a directory, not a weights file")
+    if path.parent == Path(".") and not path.suffix and find_size(str(model)) is not None:
+        raise InputError(f"no weights of '{model}' are here\nPass the file: the official .pt, or a .safetensors")
+    names = [f"leyolo-{size}" for size in SIZES]
+    files = [str(p) for p in path.parent.glob("*") if p.suffix in (".pt", ".safetensors")] if path.parent.is_dir() else []
+    raise InputError(f"there is no weights file '{model}', and no model of that name.{nearest(str(model), names + files)}")
+
+
+def packaged_weights() -> Path | None:
+    """The weights file that ships inside the package, if any does."""
+    import leyolo
+
+    return next(iter(sorted((Path(str(leyolo.__file__)).parent / "assets").glob("*.safetensors"))), None)
 
 
 def engine(checkpoint: Checkpoint, device: str, dtype: str) -> Engine:

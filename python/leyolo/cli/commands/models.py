@@ -11,7 +11,7 @@ import typer
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """List the model sizes: parameters, multiply-accumulates, and whether weights are at hand."""
+    """List the model sizes: parameters and multiply-accumulates (80 classes, 640 x 640)."""
     from leyolo.cli.console import table
     from leyolo.cli.report import model_rows
 
@@ -21,6 +21,6 @@ def models(
         return
     table(
         "",
-        ("model", "parameters", "GMACs at 640", "weights"),
-        [(r["name"], f"{r['parameters']:,}", f"{r['macs'] / 1e9:.3f}", r["weights"]) for r in rows],
+        ("model", "size", "parameters", "GMACs at 640"),
+        [(r["name"], r["size"], f"{r['parameters']:,}", f"{r['macs'] / 1e9:.3f}") for r in rows],
     )

@@ -24,7 +24,7 @@ def predict(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SOURCE...",
+            metavar="SOURCE",
             help="Image, video, directory, glob, list file (.txt, .csv), URL, camera number, RTSP address, or - for a "
             "pipe. Also source=...",
             show_default=False,
@@ -46,31 +46,27 @@ def predict(
         list[str] | None, typer.Option("--classes", help="Only these classes: ids or names, by comma.", show_default=False)
     ] = None,
     agnostic_nms: Annotated[
-        bool, typer.Option("--agnostic-nms/--no-agnostic-nms", help="Boxes suppress boxes of other classes too.")
-    ] = False,
+        bool, typer.Option("--agnostic-nms", help="Boxes suppress boxes of other classes too.")    ] = False,
     multi_label: Annotated[
-        bool, typer.Option("--multi-label/--no-multi-label", help="A box may carry several classes.")
-    ] = False,
+        bool, typer.Option("--multi-label", help="A box may carry several classes.")    ] = False,
     rect: Annotated[
-        bool, typer.Option("--rect/--no-rect", help="Pad only to a multiple of 32 instead of to a square: faster.")
-    ] = False,
+        bool, typer.Option("--rect", help="Pad only to a multiple of 32 instead of to a square: faster.")    ] = False,
     batch: Annotated[int, typer.Option("--batch", help="Pictures that run together.")] = 1,
     vid_stride: Annotated[int, typer.Option("--vid-stride", help="Take every n-th frame of a video.")] = 1,
     recursive: Annotated[
-        bool, typer.Option("--recursive/--no-recursive", "-r", help="Look into the folders below a directory.")
+        bool, typer.Option("--recursive", "-r", help="Look into the folders below a directory.")
     ] = False,
     as_list: Annotated[
-        bool, typer.Option("--list/--no-list", help="The source (a file, or - for a pipe) is a list of paths.")
-    ] = False,
+        bool, typer.Option("--list", help="The source (a file, or - for a pipe) is a list of paths.")    ] = False,
     save: Annotated[
         bool | None,
         typer.Option("--save/--no-save", help="Save annotated pictures.", show_default="on, without --format"),
     ] = None,
-    save_txt: Annotated[bool, typer.Option("--save-txt/--no-save-txt", help="Save YOLO text files.")] = False,
-    save_conf: Annotated[bool, typer.Option("--save-conf/--no-save-conf", help="Confidences in the text files.")] = False,
-    save_crop: Annotated[bool, typer.Option("--save-crop/--no-save-crop", help="Save every box as a picture.")] = False,
-    save_json: Annotated[bool, typer.Option("--save-json/--no-save-json", help="Save COCO predictions.json.")] = False,
-    show: Annotated[bool, typer.Option("--show/--no-show", help="Open every annotated picture in a viewer.")] = False,
+    save_txt: Annotated[bool, typer.Option("--save-txt", help="Save YOLO text files.")] = False,
+    save_conf: Annotated[bool, typer.Option("--save-conf", help="Confidences in the text files.")] = False,
+    save_crop: Annotated[bool, typer.Option("--save-crop", help="Save every box as a picture.")] = False,
+    save_json: Annotated[bool, typer.Option("--save-json", help="Save COCO predictions.json.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Open every annotated picture in a viewer.")] = False,
     show_labels: Annotated[bool, typer.Option("--show-labels/--no-show-labels", help="Draw class names.")] = True,
     show_conf: Annotated[bool, typer.Option("--show-conf/--no-show-conf", help="Draw confidences.")] = True,
     line_width: Annotated[
@@ -84,8 +80,8 @@ def predict(
     ] = None,
     project: Annotated[Path, typer.Option("--project", help="Folder of the run folders.")] = Path("runs/detect"),
     name: Annotated[str, typer.Option("--name", help="Run folder; numbered if it exists.")] = "predict",
-    exist_ok: Annotated[bool, typer.Option("--exist-ok/--no-exist-ok", help="Write into an existing run folder.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", "-q", help="Say only what went wrong.")] = False,
+    exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Write into an existing run folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose/--no-verbose", help="A line for every picture.")] = True,
 ) -> None:
     """Detect objects in pictures, folders, lists, URLs, videos, cameras or a pipe."""
