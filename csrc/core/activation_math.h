@@ -9,8 +9,8 @@
 namespace leyolo {
 
 inline Activation activation_from(int64_t value, char const* op) {
-  check(value >= 0 && value <= 4, op, ": activation must be 0 (none), 1 (silu), 2 (relu), 3 (relu6) or 4 (hardswish), got ",
-        value);
+  check(value >= 0 && value <= 4, op,
+        ": activation must be 0 (none), 1 (silu), 2 (relu), 3 (relu6) or 4 (hardswish), got ", value);
   return Activation(value);
 }
 

@@ -17,8 +17,8 @@ void run(F* convert, char const* from, int64_t from_size, char* to, int64_t to_s
 }  // namespace
 
 void to_float(void const* from, DType dtype, float* to, int64_t count, Context const& context) {
-  run(dtype == DType::f16 ? LEYOLO_PICK(float_from_f16) : LEYOLO_PICK(float_from_bf16),
-      static_cast<char const*>(from), 2, reinterpret_cast<char*>(to), 4, count, context);
+  run(dtype == DType::f16 ? LEYOLO_PICK(float_from_f16) : LEYOLO_PICK(float_from_bf16), static_cast<char const*>(from),
+      2, reinterpret_cast<char*>(to), 4, count, context);
 }
 
 void from_float(float const* from, void* to, DType dtype, int64_t count, Context const& context) {

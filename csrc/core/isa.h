@@ -17,14 +17,24 @@ int lanes();
 
 // LEYOLO_SIMD(void row(RowArgs const&)) declares the function for every set; LEYOLO_PICK(row) is the one to call.
 #ifdef LEYOLO_X86
-#define LEYOLO_SIMD(...)                      \
-  namespace baseline { extern __VA_ARGS__; } \
-  namespace avx2 { extern __VA_ARGS__; }     \
-  namespace avx512 { extern __VA_ARGS__; }
-#define LEYOLO_PICK(f) \
-  (::leyolo::isa() == ::leyolo::Isa::avx512 ? avx512::f : ::leyolo::isa() == ::leyolo::Isa::avx2 ? avx2::f : baseline::f)
+#define LEYOLO_SIMD(...) \
+  namespace baseline {   \
+  extern __VA_ARGS__;    \
+  }                      \
+  namespace avx2 {       \
+  extern __VA_ARGS__;    \
+  }                      \
+  namespace avx512 {     \
+  extern __VA_ARGS__;    \
+  }
+#define LEYOLO_PICK(f)                                  \
+  (::leyolo::isa() == ::leyolo::Isa::avx512 ? avx512::f \
+   : ::leyolo::isa() == ::leyolo::Isa::avx2 ? avx2::f   \
+                                            : baseline::f)
 #else
 #define LEYOLO_SIMD(...) \
-  namespace baseline { extern __VA_ARGS__; }
+  namespace baseline {   \
+  extern __VA_ARGS__;    \
+  }
 #define LEYOLO_PICK(f) baseline::f
 #endif

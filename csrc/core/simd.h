@@ -82,8 +82,8 @@ LEYOLO_INLINE void store_part(float* p, vf v, int n) {
 #endif
 }
 
-// e^x, saturating to 0 (about 1e-38) and to infinity (about 1e38); NaN stays NaN. 2^t = 2^n * 2^f with n = round(t) and a
-// minimax polynomial of degree 5 for 2^f, |f| <= 1/2 (0.63 ulp). Relative error below 2 ulp for |x| <= 10, growing to
+// e^x, saturating to 0 (about 1e-38) and to infinity (about 1e38); NaN stays NaN. 2^t = 2^n * 2^f with n = round(t) and
+// a minimax polynomial of degree 5 for 2^f, |f| <= 1/2 (0.63 ulp). Relative error below 2 ulp for |x| <= 10, growing to
 // 12 ulp at |x| = 87, where the rounding of log2(e) shows (more without a fused multiply-add).
 LEYOLO_INLINE vf exp_of(vf x) {
   vf const log2e = splat(1.44269504f);

@@ -15,26 +15,27 @@ inline std::vector<Test>& tests() {
 }
 inline int failures = 0;
 
-#define TEST(name)                                                             \
-  static void test_##name();                                                   \
+#define TEST(name)                                                                   \
+  static void test_##name();                                                         \
   static bool const added_##name = (tests().push_back({#name, &test_##name}), true); \
   static void test_##name()
 
-#define CHECK(condition)                                                         \
-  do {                                                                           \
-    if (!(condition)) {                                                          \
-      ++failures;                                                                \
+#define CHECK(condition)                                                           \
+  do {                                                                             \
+    if (!(condition)) {                                                            \
+      ++failures;                                                                  \
       std::fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
-    }                                                                            \
+    }                                                                              \
   } while (0)
 
-#define CHECK_NEAR(a, b, tolerance)                                                                               \
-  do {                                                                                                            \
-    double const va = (a), vb = (b);                                                                              \
-    if (!(std::fabs(va - vb) <= (tolerance))) {                                                                   \
-      ++failures;                                                                                                 \
-      std::fprintf(stderr, "%s:%d: %s = %g, expected %g within %g\n", __FILE__, __LINE__, #a, va, vb, double(tolerance)); \
-    }                                                                                                             \
+#define CHECK_NEAR(a, b, tolerance)                                                                   \
+  do {                                                                                                \
+    double const va = (a), vb = (b);                                                                  \
+    if (!(std::fabs(va - vb) <= (tolerance))) {                                                       \
+      ++failures;                                                                                     \
+      std::fprintf(stderr, "%s:%d: %s = %g, expected %g within %g\n", __FILE__, __LINE__, #a, va, vb, \
+                   double(tolerance));                                                                \
+    }                                                                                                 \
   } while (0)
 
 #define CHECK_THROWS(expression)      \

@@ -1,5 +1,4 @@
 #include "check.h"
-
 #include "core/isa.h"
 
 int main() {

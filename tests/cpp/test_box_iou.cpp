@@ -1,6 +1,5 @@
-#include "ops/box_iou/box_iou.h"
-
 #include "check.h"
+#include "ops/box_iou/box_iou.h"
 #include "tensor.h"
 
 using namespace leyolo;

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import ACTIVATIONS, FLOATS, channels_last, compiled_equals_eager, opcheck
 
 import leyolo._C as C
+from cases import ACTIVATIONS, FLOATS, channels_last, compiled_equals_eager, opcheck
 from leyolo.ops import conv2d
 from leyolo.ops.conv2d import conv2d_reference
 

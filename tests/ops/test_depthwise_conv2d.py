@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import ACTIVATIONS, FLOATS, channels_last, compiled_equals_eager, opcheck
 
 import leyolo._C as C
+from cases import ACTIVATIONS, FLOATS, channels_last, compiled_equals_eager, opcheck
 from leyolo.ops import depthwise_conv2d
 from leyolo.ops.depthwise_conv2d import depthwise_conv2d_reference
 
-# channels, height, width, kernel, stride: tails of every vector length, maps smaller and larger than a strip, empty batch.
+# channels, height, width, kernel, stride: tails of every vector length, maps below and above a strip, no image.
 SHAPES = [
     (1, 1, 1, 1, 1, 1),
     (2, 3, 5, 7, 3, 1),

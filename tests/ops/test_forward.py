@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import channels_last, opcheck
 
 import leyolo._C as C
+from cases import channels_last, opcheck
 from leyolo.ops import forward
 from leyolo.runtime.program import INPUT, OUTPUT, SILU, Buffer, Builder, Slot
 

@@ -16,7 +16,8 @@ static py::array numpy_box_iou(py::array const& boxes1, py::array const& boxes2)
 }
 
 LEYOLO_NUMPY_OP(box_iou) {
-  m.def("box_iou", &numpy_box_iou, py::arg("boxes1"), py::arg("boxes2"), "IoU of every pair: [N, 4], [M, 4] -> [N, M].");
+  m.def("box_iou", &numpy_box_iou, py::arg("boxes1"), py::arg("boxes2"),
+        "IoU of every pair: [N, 4], [M, 4] -> [N, M].");
 }
 
 }  // namespace leyolo

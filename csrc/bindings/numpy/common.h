@@ -35,6 +35,6 @@ struct Binder {
 }  // namespace leyolo
 
 #define LEYOLO_NUMPY_OP(name)                                \
-  static void bind_##name(::leyolo::py::module_& m);          \
+  static void bind_##name(::leyolo::py::module_& m);         \
   static ::leyolo::Binder const binder_##name(&bind_##name); \
   static void bind_##name(::leyolo::py::module_& m)

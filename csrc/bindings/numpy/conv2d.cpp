@@ -23,8 +23,9 @@ static py::array numpy_conv2d(py::array const& x, py::array const& weight, std::
   check(stride > 0, "conv2d: stride must be positive, got ", stride);
   check(w.dtype == xv.dtype, "conv2d: weight must have the dtype of x ", xv, ", got ", w);
   int64_t const k = w.shape[2];
-  py::array const y = output(out, {xv.shape[0], conv_output_size(xv.shape[1], k, stride, padding),
-                                   conv_output_size(xv.shape[2], k, stride, padding), w.shape[0]},
+  py::array const y = output(out,
+                             {xv.shape[0], conv_output_size(xv.shape[1], k, stride, padding),
+                              conv_output_size(xv.shape[2], k, stride, padding), w.shape[0]},
                              xv.dtype, "conv2d: out");
   View const yv = view(y, "conv2d: out");
   py::array const packed = numpy_conv2d_pack(weight, bias);

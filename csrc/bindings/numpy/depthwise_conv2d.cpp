@@ -27,9 +27,10 @@ static py::array numpy_depthwise_pack(py::array const& weight, std::optional<py:
   return packed;
 }
 
-static py::array numpy_depthwise_conv2d(py::array const& x, py::array const& weight, std::optional<py::array> const& bias,
-                                        Pair const& stride, Pair const& padding, Pair const& dilation,
-                                        std::string const& activation, std::optional<py::array> const& out) {
+static py::array numpy_depthwise_conv2d(py::array const& x, py::array const& weight,
+                                        std::optional<py::array> const& bias, Pair const& stride, Pair const& padding,
+                                        Pair const& dilation, std::string const& activation,
+                                        std::optional<py::array> const& out) {
   View const xv = view(x, "depthwise_conv2d: x"), w = view(weight, "depthwise_conv2d: weight"),
              b = view(bias, "depthwise_conv2d: bias");
   Depthwise params;
@@ -40,7 +41,8 @@ static py::array numpy_depthwise_conv2d(py::array const& x, py::array const& wei
   int64_t size[2];
   for (int d : {0, 1}) {
     check(params.stride[d] > 0, "depthwise_conv2d: stride must be positive, got ", params.stride[d]);
-    size[d] = conv_output_size(xv.shape[1 + d], w.shape[2 + d], params.stride[d], params.padding[d], params.dilation[d]);
+    size[d] =
+        conv_output_size(xv.shape[1 + d], w.shape[2 + d], params.stride[d], params.padding[d], params.dilation[d]);
   }
   py::array const y = output(out, {xv.shape[0], size[0], size[1], xv.shape[3]}, xv.dtype, "depthwise_conv2d: out");
   View const yv = view(y, "depthwise_conv2d: out");

@@ -24,7 +24,8 @@ static py::array numpy_forward(py::array const& x, py::array const& program, std
 LEYOLO_NUMPY_OP(forward) {
   m.def("forward", &numpy_forward, py::arg("x"), py::arg("program"), py::arg("weights"), py::arg("arena"),
         py::arg("arena_size"), py::arg("shape"), py::arg("out") = py::none(),
-        "Runs a program (leyolo.runtime) on x [N, H, W, C]: float32 [N, *shape]. An arena of several times arena_size lets "
+        "Runs a program (leyolo.runtime) on x [N, H, W, C]: float32 [N, *shape]. An arena of several times arena_size "
+        "lets "
         "as many images run side by side.");
 }
 

@@ -8,10 +8,11 @@ namespace leyolo {
 
 using Optional = std::optional<py::array>;
 
-static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& expand_weight, Optional const& expand_bias,
-                                           py::array const& depthwise_weight, Optional const& depthwise_bias,
-                                           py::array const& project_weight, Optional const& project_bias, int64_t stride,
-                                           std::string const& activation, bool residual, Optional const& out) {
+static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& expand_weight,
+                                           Optional const& expand_bias, py::array const& depthwise_weight,
+                                           Optional const& depthwise_bias, py::array const& project_weight,
+                                           Optional const& project_bias, int64_t stride, std::string const& activation,
+                                           bool residual, Optional const& out) {
   View const xv = view(x, "inverted_bottleneck: x"), ew = view(expand_weight, "inverted_bottleneck: expand_weight"),
              eb = view(expand_bias, "inverted_bottleneck: expand_bias"),
              dw = view(depthwise_weight, "inverted_bottleneck: depthwise_weight"),
@@ -20,12 +21,13 @@ static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& e
              pb = view(project_bias, "inverted_bottleneck: project_bias");
   InvertedBottleneck const params{stride, activation_from(activation, "inverted_bottleneck"), residual};
   check(xv.rank == 4 && dw.rank == 4 && pw.rank == 4,
-        "inverted_bottleneck: x must be [N, H, W, C], depthwise_weight [M, 1, k, k], project_weight [O, M, 1, 1], got ", xv,
-        ", ", dw, ", ", pw);
+        "inverted_bottleneck: x must be [N, H, W, C], depthwise_weight [M, 1, k, k], project_weight [O, M, 1, 1], got ",
+        xv, ", ", dw, ", ", pw);
   check(stride > 0, "inverted_bottleneck: stride must be positive, got ", stride);
   int64_t const k = dw.shape[2];
-  py::array const y = output(out, {xv.shape[0], conv_output_size(xv.shape[1], k, stride, k / 2),
-                                   conv_output_size(xv.shape[2], k, stride, k / 2), pw.shape[0]},
+  py::array const y = output(out,
+                             {xv.shape[0], conv_output_size(xv.shape[1], k, stride, k / 2),
+                              conv_output_size(xv.shape[2], k, stride, k / 2), pw.shape[0]},
                              xv.dtype, "inverted_bottleneck: out");
   View const yv = view(y, "inverted_bottleneck: out");
   py::array const workspace = empty({inverted_bottleneck_workspace(xv, ew, dw, pw, yv)}, DType::u8);

@@ -1,4 +1,5 @@
-// Everything that the torch adapters share: tensors as Views, the caller's threads and stream. LibTorch stable ABI only.
+// Everything that the torch adapters share: tensors as Views, the caller's threads and stream. LibTorch stable ABI
+// only.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
@@ -44,6 +45,6 @@ class OnDevice {
 // LEYOLO_TORCH_OP(box_iou, "(Tensor boxes1, Tensor boxes2) -> Tensor") registers torch_box_iou for both devices: the
 // core picks the twin.
 #define LEYOLO_TORCH_OP(name, schema)                                                    \
-  STABLE_TORCH_LIBRARY_FRAGMENT(leyolo, m) { m.def(#name schema); }                       \
-  STABLE_TORCH_LIBRARY_IMPL(leyolo, CPU, m) { m.impl(#name, TORCH_BOX(&torch_##name)); }  \
+  STABLE_TORCH_LIBRARY_FRAGMENT(leyolo, m) { m.def(#name schema); }                      \
+  STABLE_TORCH_LIBRARY_IMPL(leyolo, CPU, m) { m.impl(#name, TORCH_BOX(&torch_##name)); } \
   STABLE_TORCH_LIBRARY_IMPL(leyolo, CUDA, m) { m.impl(#name, TORCH_BOX(&torch_##name)); }

@@ -25,7 +25,8 @@ Tensor torch_conv2d(Tensor const& x, Tensor const& weight, OptionalTensor const&
   return y;
 }
 
-LEYOLO_TORCH_OP(conv2d, "(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, int stride, int padding, str activation) "
-                        "-> Tensor")
+LEYOLO_TORCH_OP(conv2d,
+                "(Tensor x, Tensor weight, Tensor? bias, Tensor? residual, int stride, int padding, str activation) "
+                "-> Tensor")
 
 }  // namespace leyolo

@@ -34,9 +34,9 @@ Tensor torch_depthwise_conv2d(Tensor const& x, Tensor const& weight, OptionalTen
 
 // Gradients that are not wanted come back empty.
 std::tuple<Tensor, Tensor, Tensor> torch_depthwise_conv2d_backward(
-    Tensor const& gradient, Tensor const& x, Tensor const& weight, OptionalTensor const& bias, std::vector<int64_t> stride,
-    std::vector<int64_t> padding, std::vector<int64_t> dilation, std::string activation, bool want_x, bool want_weight,
-    bool want_bias) {
+    Tensor const& gradient, Tensor const& x, Tensor const& weight, OptionalTensor const& bias,
+    std::vector<int64_t> stride, std::vector<int64_t> padding, std::vector<int64_t> dilation, std::string activation,
+    bool want_x, bool want_weight, bool want_bias) {
   View const g = view_nhwc(gradient, "depthwise_conv2d: gradient"), xv = view_nhwc(x, "depthwise_conv2d: x"),
              w = view(weight, "depthwise_conv2d: weight"), b = view(bias, "depthwise_conv2d: bias");
   Depthwise const p = depthwise_params(stride, padding, dilation, activation);
@@ -52,10 +52,12 @@ std::tuple<Tensor, Tensor, Tensor> torch_depthwise_conv2d_backward(
   return {gx, gw, gb};
 }
 
-LEYOLO_TORCH_OP(depthwise_conv2d, "(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation, "
-                                  "str activation) -> Tensor")
-LEYOLO_TORCH_OP(depthwise_conv2d_backward,
-                "(Tensor gradient, Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation, "
-                "str activation, bool want_x, bool want_weight, bool want_bias) -> (Tensor, Tensor, Tensor)")
+LEYOLO_TORCH_OP(depthwise_conv2d,
+                "(Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation, "
+                "str activation) -> Tensor")
+LEYOLO_TORCH_OP(
+    depthwise_conv2d_backward,
+    "(Tensor gradient, Tensor x, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] dilation, "
+    "str activation, bool want_x, bool want_weight, bool want_bias) -> (Tensor, Tensor, Tensor)")
 
 }  // namespace leyolo

@@ -5,8 +5,8 @@
 namespace leyolo {
 
 // The arena is the caller's, to be used again: a fresh one would be paid for in page faults at every call.
-Tensor torch_forward(Tensor const& x, Tensor const& program, std::vector<Tensor> weights, Tensor arena, int64_t arena_size,
-                     std::vector<int64_t> shape) {
+Tensor torch_forward(Tensor const& x, Tensor const& program, std::vector<Tensor> weights, Tensor arena,
+                     int64_t arena_size, std::vector<int64_t> shape) {
   View const xv = view_nhwc(x, "forward: x");
   std::vector<View> views;
   for (Tensor const& w : weights) views.push_back(view(w, "forward: weights"));
@@ -17,6 +17,7 @@ Tensor torch_forward(Tensor const& x, Tensor const& program, std::vector<Tensor>
   return y;
 }
 
-LEYOLO_TORCH_OP(forward, "(Tensor x, Tensor program, Tensor[] weights, Tensor(a!) arena, int arena_size, int[] shape) -> Tensor")
+LEYOLO_TORCH_OP(forward,
+                "(Tensor x, Tensor program, Tensor[] weights, Tensor(a!) arena, int arena_size, int[] shape) -> Tensor")
 
 }  // namespace leyolo

@@ -6,11 +6,13 @@
 
 namespace leyolo {
 
-Tensor torch_inverted_bottleneck(Tensor const& x, OptionalTensor const& expand_weight, OptionalTensor const& expand_bias,
-                                 Tensor const& depthwise_weight, OptionalTensor const& depthwise_bias,
-                                 Tensor const& project_weight, OptionalTensor const& project_bias, int64_t stride,
-                                 std::string activation, bool residual) {
-  View const xv = view_nhwc(x, "inverted_bottleneck: x"), ew = view(expand_weight, "inverted_bottleneck: expand_weight"),
+Tensor torch_inverted_bottleneck(Tensor const& x, OptionalTensor const& expand_weight,
+                                 OptionalTensor const& expand_bias, Tensor const& depthwise_weight,
+                                 OptionalTensor const& depthwise_bias, Tensor const& project_weight,
+                                 OptionalTensor const& project_bias, int64_t stride, std::string activation,
+                                 bool residual) {
+  View const xv = view_nhwc(x, "inverted_bottleneck: x"),
+             ew = view(expand_weight, "inverted_bottleneck: expand_weight"),
              eb = view(expand_bias, "inverted_bottleneck: expand_bias"),
              dw = view(depthwise_weight, "inverted_bottleneck: depthwise_weight"),
              db = view(depthwise_bias, "inverted_bottleneck: depthwise_bias"),
@@ -30,8 +32,9 @@ Tensor torch_inverted_bottleneck(Tensor const& x, OptionalTensor const& expand_w
   return y;
 }
 
-LEYOLO_TORCH_OP(inverted_bottleneck,
-                "(Tensor x, Tensor? expand_weight, Tensor? expand_bias, Tensor depthwise_weight, Tensor? depthwise_bias, "
-                "Tensor project_weight, Tensor? project_bias, int stride, str activation, bool residual) -> Tensor")
+LEYOLO_TORCH_OP(
+    inverted_bottleneck,
+    "(Tensor x, Tensor? expand_weight, Tensor? expand_bias, Tensor depthwise_weight, Tensor? depthwise_bias, "
+    "Tensor project_weight, Tensor? project_bias, int stride, str activation, bool residual) -> Tensor")
 
 }  // namespace leyolo

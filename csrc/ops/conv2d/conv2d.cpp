@@ -16,10 +16,11 @@ namespace {
 int64_t padded(int64_t channels) { return (channels + lanes() - 1) / lanes() * lanes(); }
 
 // Pieces of some 20 us at 100 GFLOP/s: below that a second thread costs more than it brings.
-int64_t grain(int64_t multiplies_per_item) { return std::max<int64_t>(1, 1000000 / std::max<int64_t>(1, multiplies_per_item)); }
+int64_t grain(int64_t multiplies_per_item) {
+  return std::max<int64_t>(1, 1000000 / std::max<int64_t>(1, multiplies_per_item));
+}
 
 }  // namespace
-
 
 int64_t conv2d_packed_size(int64_t out_channels, int64_t in_channels, int64_t kernel) {
   return padded(out_channels) * (kernel * kernel * in_channels + 1);
@@ -45,7 +46,8 @@ void conv2d_pack(View weight, View bias, View packed) {
       int64_t const width = tiles.width(int(i)) * lanes();
       for (int64_t tap = 0; tap < k * k; ++tap)
         for (int64_t c = 0; c < in; ++c)
-          for (int64_t o = channel; o < channel + width; ++o) *to++ = o < out ? float(w[(o * in + c) * k * k + tap]) : 0.0f;
+          for (int64_t o = channel; o < channel + width; ++o)
+            *to++ = o < out ? float(w[(o * in + c) * k * k + tap]) : 0.0f;
       channel += width;
     }
     for (int64_t o = 0; o < padded(out); ++o) *to++ = bias && o < out ? float(bias.as<T>()[o]) : 0.0f;
@@ -87,11 +89,11 @@ static void conv2d_cpu(View x, View packed, View residual, View y, View workspac
   int64_t const x_image = x.shape[1] * x.shape[2] * x.shape[3], y_image = y.shape[1] * y.shape[2] * y.shape[3];
   int64_t const in = x.shape[3], out = y.shape[3];
   for (int64_t n = 0; n < x.shape[0]; ++n)
-    conv2d_image({from + n * x_image, packed.as<float>(), conv2d_packed_bias(packed.as<float>(), out, in, kernel),
-                  added ? added + n * y_image : nullptr, to + n * y_image, x.shape[1], x.shape[2], y.shape[1], y.shape[2],
-                  in, out, out, int(in), int(out), int(kernel), int(params.stride), int(params.padding),
-                  params.activation},
-                 context);
+    conv2d_image(
+        {from + n * x_image, packed.as<float>(), conv2d_packed_bias(packed.as<float>(), out, in, kernel),
+         added ? added + n * y_image : nullptr, to + n * y_image, x.shape[1], x.shape[2], y.shape[1], y.shape[2], in,
+         out, out, int(in), int(out), int(kernel), int(params.stride), int(params.padding), params.activation},
+        context);
   if (to != y.data) from_float(to, y.data, y.dtype, y.numel(), context);
 }
 

@@ -9,8 +9,13 @@ namespace {
 
 // Accumulators + weights + one broadcast fill the 32 (AVX-512) or 16 registers.
 template <int NV>
-constexpr int kPixels = kLanes == 16 ? (NV == 1 ? 14 : NV == 2 ? 12 : NV == 3 ? 8 : 6)
-                        : kLanes == 8 ? (NV == 1 ? 10 : NV == 2 ? 6 : 4)
+constexpr int kPixels = kLanes == 16  ? (NV == 1   ? 14
+                                         : NV == 2 ? 12
+                                         : NV == 3 ? 8
+                                                   : 6)
+                        : kLanes == 8 ? (NV == 1   ? 10
+                                         : NV == 2 ? 6
+                                                   : 4)
                                       : (NV == 1 ? 8 : 4);
 
 struct Tile {
@@ -26,8 +31,8 @@ struct Tile {
 // Out of line: rare, and unrolled it would only crowd the instruction cache.
 __attribute__((noinline)) vf other_activation(Activation a, vf x) { return activate(a, x); }
 
-// STEP: floats from pixel to pixel in x where that is known (the addresses become constants, else each pixel of the tile
-// needs a register), 0 where not.
+// STEP: floats from pixel to pixel in x where that is known (the addresses become constants, else each pixel of the
+// tile needs a register), 0 where not.
 template <int MR, int NV, int STEP>
 LEYOLO_INLINE void run_tile(Conv2dArgs const& a, Tile const& t) {
   vf acc[MR][NV];
@@ -109,17 +114,17 @@ LEYOLO_INLINE void run_pixels(Conv2dArgs const& a, Tile const& t, long long begi
 template <int NV>
 LEYOLO_INLINE void pixels_of(Conv2dArgs const& a, Tile const& t, long long begin, long long end) {
   switch (a.stride * a.x_pitch) {
-    case 6: return run_pixels<NV, 6>(a, t, begin, end);     // the stem: 3 channels, stride 2
-    case 16: return run_pixels<NV, 16>(a, t, begin, end);   // the wide maps of nano ...
-    case 24: return run_pixels<NV, 24>(a, t, begin, end);   // ... and of the larger sizes
+    case 6: return run_pixels<NV, 6>(a, t, begin, end);    // the stem: 3 channels, stride 2
+    case 16: return run_pixels<NV, 16>(a, t, begin, end);  // the wide maps of nano ...
+    case 24: return run_pixels<NV, 24>(a, t, begin, end);  // ... and of the larger sizes
     default: return run_pixels<NV, 0>(a, t, begin, end);
   }
 }
 
 // Kept apart, else GCC allocates registers for all widths at once.
-#define LEYOLO_PIXELS(NV)                                                                                         \
+#define LEYOLO_PIXELS(NV)                                                                                          \
   __attribute__((noinline)) void pixels_##NV(Conv2dArgs const& a, Tile const& t, long long begin, long long end) { \
-    pixels_of<NV>(a, t, begin, end);                                                                              \
+    pixels_of<NV>(a, t, begin, end);                                                                               \
   }
 LEYOLO_PIXELS(1)
 LEYOLO_PIXELS(2)
@@ -151,8 +156,9 @@ LEYOLO_INLINE void each_tile(Conv2dArgs const& a, F f) {
   int channel = 0;
   for (int i = 0; i < tiles.count; ++i) {
     int const vectors = tiles.width(i), rest = a.out_channels - channel;
-    Tile t{a.x, weight, a.bias + channel, a.residual ? a.residual + channel : nullptr, a.y + channel, a.kernel, a.kernel,
-           rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes};
+    Tile t{
+        a.x,           weight,   a.bias + channel, a.residual ? a.residual + channel : nullptr,
+        a.y + channel, a.kernel, a.kernel,         rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes};
     f(t, vectors);
     weight += static_cast<long long>(a.kernel) * a.kernel * a.in_channels * vectors * kLanes;
     channel += vectors * kLanes;

@@ -12,7 +12,6 @@ namespace leyolo {
 
 LEYOLO_SIMD(void depthwise_rows(DepthwiseArgs const&, long long begin, long long end))
 
-
 int64_t depthwise_padded(int64_t channels) { return (channels + lanes() - 1) / lanes() * lanes(); }
 
 int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel_w) {
@@ -21,7 +20,8 @@ int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel
 
 void depthwise_pack(View weight, View bias, View packed) {
   check(weight.rank == 4 && weight.shape[1] == 1, "depthwise_conv2d: weight must be [C, 1, kh, kw], got ", weight);
-  int64_t const channels = weight.shape[0], taps = weight.shape[2] * weight.shape[3], width = depthwise_padded(channels);
+  int64_t const channels = weight.shape[0], taps = weight.shape[2] * weight.shape[3],
+                width = depthwise_padded(channels);
   check(packed.dtype == DType::f32 && packed.numel() == width * (taps + 1),
         "depthwise_conv2d: packed must be float32 of depthwise_packed_size, got ", packed);
   for_float(weight.dtype, "depthwise_conv2d", [&](auto zero) {
@@ -70,8 +70,7 @@ void depthwise_check(View x, View weight, View bias, View y, Depthwise const& p)
     check(p.stride[d] > 0 && p.dilation[d] > 0 && p.padding[d] >= 0 && weight.shape[2 + d] > 0,
           "depthwise_conv2d: kernel, stride and dilation must be positive and padding not negative, got kernel ",
           weight.shape[2 + d], ", stride ", p.stride[d], ", dilation ", p.dilation[d], ", padding ", p.padding[d]);
-    int64_t const out =
-        conv_output_size(x.shape[1 + d], weight.shape[2 + d], p.stride[d], p.padding[d], p.dilation[d]);
+    int64_t const out = conv_output_size(x.shape[1 + d], weight.shape[2 + d], p.stride[d], p.padding[d], p.dilation[d]);
     check(out > 0, "depthwise_conv2d: the kernel ", weight, " does not fit into x ", x, " with padding ", p.padding[d]);
     check(y.rank == 4 && y.shape[1 + d] == out && y.shape[0] == x.shape[0] && y.shape[3] == x.shape[3],
           "depthwise_conv2d: y must hold [N, H', W', C] outputs, got ", y);
@@ -132,8 +131,7 @@ void depthwise_conv2d(View x, View weight, View bias, View y, View workspace, De
   check(workspace.numel() * size_of(workspace.dtype) >= depthwise_conv2d_workspace(x, weight, y),
         "depthwise_conv2d: the workspace is too small");
   if (y.numel() == 0) return;
-  LEYOLO_CPU_ONLY("depthwise_conv2d", x.device,
-                  depthwise_conv2d_cpu(x, weight, bias, y, workspace, params, context));
+  LEYOLO_CPU_ONLY("depthwise_conv2d", x.device, depthwise_conv2d_cpu(x, weight, bias, y, workspace, params, context));
 }
 
 }  // namespace leyolo

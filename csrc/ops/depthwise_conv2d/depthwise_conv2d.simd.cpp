@@ -1,5 +1,5 @@
-// Depthwise convolution: strips of S output pixels x one vector of channels. Each input vector of a row is loaded once and
-// used for every output of the strip that it touches.
+// Depthwise convolution: strips of S output pixels x one vector of channels. Each input vector of a row is loaded once
+// and used for every output of the strip that it touches.
 #include "core/simd.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d_args.h"
 
@@ -158,7 +158,8 @@ extern void depthwise_rows(DepthwiseArgs const& a, long long begin, long long en
   }
 }
 
-// pre = gradient * activation'(z), where z is the forward result without activation, already in `pre`; for count values.
+// pre = gradient * activation'(z), where z is the forward result without activation, already in `pre`; for count
+// values.
 extern void depthwise_pre_gradient(float const* gradient, float* pre, Activation activation, long long count) {
   for (long long i = 0; i < count; i += kLanes) {
     int const n = count - i < kLanes ? static_cast<int>(count - i) : kLanes;
@@ -182,8 +183,7 @@ extern void depthwise_x_gradient(DepthwiseBackwardArgs const& b, long long begin
             long long const x = column + a.padding_w - kx * a.dilation_w;
             if (x < 0 || x % a.stride_w || x / a.stride_w >= a.out_width) continue;
             long long const pixel = y / a.stride_h * a.out_width + x / a.stride_w;
-            acc += load_part(b.pre + pixel * a.channels + channel, n) *
-                   load(tap(a, a.weight, channel, ky, kx));
+            acc += load_part(b.pre + pixel * a.channels + channel, n) * load(tap(a, a.weight, channel, ky, kx));
           }
         }
         store_part(b.x_gradient + (row * a.width + column) * a.channels + channel, acc, n);

@@ -1,5 +1,5 @@
-// The pre-activation values are recomputed from x (one forward pass) rather than stored; then one pass for x and one for
-// weight and bias, without atomics: the same bits for any number of threads.
+// The pre-activation values are recomputed from x (one forward pass) rather than stored; then one pass for x and one
+// for weight and bias, without atomics: the same bits for any number of threads.
 #include <algorithm>
 #include <cstring>
 
@@ -29,8 +29,7 @@ void backward_f64(View gradient, View x, View weight, View bias, View gx, View g
       for (int64_t kx = 0; kx < kw; ++kx) {
         int64_t const yy = row % oh * p.stride[0] - p.padding[0] + ky * p.dilation[0];
         int64_t const xx = j * p.stride[1] - p.padding[1] + kx * p.dilation[1];
-        if (yy >= 0 && yy < h && xx >= 0 && xx < w)
-          f(((row / oh * h + yy) * w + xx) * c + k, (k * kh + ky) * kw + kx);
+        if (yy >= 0 && yy < h && xx >= 0 && xx < w) f(((row / oh * h + yy) * w + xx) * c + k, (k * kh + ky) * kw + kx);
       }
   };
   for (int64_t row = 0; row < x.shape[0] * oh; ++row)
@@ -72,7 +71,7 @@ void backward_cpu(View gradient, View x, View weight, View bias, View gx, View g
   DepthwiseArgs& a = b.forward;
   b.bias_gradient = sums + int64_t(a.padded) * kh * kw;
   int64_t const x_image = a.height * a.width * a.channels, y_image = a.out_height * a.out_width * a.channels;
-  auto *const pre_gradient = LEYOLO_PICK(depthwise_pre_gradient);
+  auto* const pre_gradient = LEYOLO_PICK(depthwise_pre_gradient);
   auto *const x_rows = LEYOLO_PICK(depthwise_x_gradient), *const weights = LEYOLO_PICK(depthwise_weight_gradient);
   for (int64_t n = 0; n < x.shape[0]; ++n) {
     a.x = from + n * x_image;
@@ -95,14 +94,16 @@ void backward_cpu(View gradient, View x, View weight, View bias, View gx, View g
                    [&](int64_t begin, int64_t end) { x_rows(b, begin, end); });
     }
     if (gw || gb)
-      parallel_for(context, 0, a.padded / lanes(), 1 + 200000 / std::max<int64_t>(1, a.out_height * a.out_width * lanes() * kh * kw),
+      parallel_for(context, 0, a.padded / lanes(),
+                   1 + 200000 / std::max<int64_t>(1, a.out_height * a.out_width * lanes() * kh * kw),
                    [&](int64_t begin, int64_t end) { weights(b, begin, end); });
   }
   if (half && gx) from_float(to, gx.data, gx.dtype, gx.numel(), context);
   for_float(x.dtype, "depthwise_conv2d", [&](auto zero) {
     using T = decltype(zero);
     for (int64_t c = 0; c < a.channels; ++c) {
-      for (int64_t tap = 0; gw && tap < kh * kw; ++tap) gw.as<T>()[c * kh * kw + tap] = T(sums[(c / lanes() * kh * kw + tap) * lanes() + c % lanes()]);
+      for (int64_t tap = 0; gw && tap < kh * kw; ++tap)
+        gw.as<T>()[c * kh * kw + tap] = T(sums[(c / lanes() * kh * kw + tap) * lanes() + c % lanes()]);
       if (gb) gb.as<T>()[c] = T(b.bias_gradient[c]);
     }
   });

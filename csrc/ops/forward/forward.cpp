@@ -52,13 +52,15 @@ void check_step(int64_t i, int64_t const* s, int64_t x_size, int64_t y_size, int
     return;
   }
   int64_t const k = s[kKernel], stride = s[kStride], p = s[kPadding];
-  check(k > 0 && k < 64 && stride > 0 && stride < 64 && p >= 0 && p < k, "forward: step ", i, ": kernel ", k, ", stride ",
-        stride, ", padding ", p);
-  check(s[kHeight] + 2 * p >= k && s[kWidth] + 2 * p >= k && s[kOutHeight] == conv_output_size(s[kHeight], k, stride, p) &&
+  check(k > 0 && k < 64 && stride > 0 && stride < 64 && p >= 0 && p < k, "forward: step ", i, ": kernel ", k,
+        ", stride ", stride, ", padding ", p);
+  check(s[kHeight] + 2 * p >= k && s[kWidth] + 2 * p >= k &&
+            s[kOutHeight] == conv_output_size(s[kHeight], k, stride, p) &&
             s[kOutWidth] == conv_output_size(s[kWidth], k, stride, p),
-        "forward: step ", i, ": kernel ", k, ", stride ", stride, ", padding ", p, " do not lead from ", s[kHeight], " x ",
-        s[kWidth], " to ", s[kOutHeight], " x ", s[kOutWidth]);
-  check(kind == Step::conv2d || s[kInChannels] == s[kOutChannels], "forward: step ", i, ": channels must stay the same");
+        "forward: step ", i, ": kernel ", k, ", stride ", stride, ", padding ", p, " do not lead from ", s[kHeight],
+        " x ", s[kWidth], " to ", s[kOutHeight], " x ", s[kOutWidth]);
+  check(kind == Step::conv2d || s[kInChannels] == s[kOutChannels], "forward: step ", i,
+        ": channels must stay the same");
   if (kind == Step::max_pool) {
     check(stride == 1 && p == k / 2 && k % 2 == 1, "forward: step ", i, ": pools have stride 1 and keep the size");
     return;
@@ -95,22 +97,39 @@ void run_step(int64_t const* s, float const* input, View const* weights, float* 
   switch (Step(s[kKind])) {
     case Step::conv2d: {
       float const* const packed = weights[s[kWeight]].as<float>();
-      return conv2d_image({x, packed, conv2d_packed_bias(packed, out, in, k),
-                           s[kResidualOffset] >= 0 ? arena + s[kResidualOffset] : nullptr, y, s[kHeight], s[kWidth],
-                           s[kOutHeight], s[kOutWidth], s[kXPitch], s[kYPitch], s[kResidualPitch], in, out, k, stride,
-                           padding, activation},
-                          context);
+      return conv2d_image(
+          {x, packed, conv2d_packed_bias(packed, out, in, k),
+           s[kResidualOffset] >= 0 ? arena + s[kResidualOffset] : nullptr, y, s[kHeight], s[kWidth], s[kOutHeight],
+           s[kOutWidth], s[kXPitch], s[kYPitch], s[kResidualPitch], in, out, k, stride, padding, activation},
+          context);
     }
     case Step::depthwise: {
       float const* const packed = weights[s[kWeight]].as<float>();
       int const padded = (in + lanes() - 1) / lanes() * lanes();
-      return depthwise_image({x, packed, packed + int64_t(padded) * k * k, y, s[kHeight], s[kWidth], s[kOutHeight],
-                              s[kOutWidth], s[kXPitch], s[kYPitch], in, padded, k, k, stride, stride, padding, padding, 1,
-                              1, activation},
+      return depthwise_image({x,
+                              packed,
+                              packed + int64_t(padded) * k * k,
+                              y,
+                              s[kHeight],
+                              s[kWidth],
+                              s[kOutHeight],
+                              s[kOutWidth],
+                              s[kXPitch],
+                              s[kYPitch],
+                              in,
+                              padded,
+                              k,
+                              k,
+                              stride,
+                              stride,
+                              padding,
+                              padding,
+                              1,
+                              1,
+                              activation},
                              context);
     }
-    case Step::max_pool:
-      return max_pool2d_image({x, y, s[kHeight], s[kWidth], s[kXPitch], s[kYPitch], in, k}, context);
+    case Step::max_pool: return max_pool2d_image({x, y, s[kHeight], s[kWidth], s[kXPitch], s[kYPitch], in, k}, context);
     case Step::upsample2x: return upsample2x(s, x, y, context);
   }
 }
@@ -124,7 +143,8 @@ void forward(View x, View program, View const* weights, int64_t weight_count, Vi
   check(program.rank == 2 && program.shape[1] == kStepFields && program.dtype == DType::i64 &&
             program.device == Device::cpu,
         "forward: program must be int64 [steps, ", int(kStepFields), "] on the CPU, got ", program);
-  check(y.dtype == DType::f32 && y.rank > 1 && y.shape[0] == x.shape[0], "forward: y must be float32 [N, ...], got ", y);
+  check(y.dtype == DType::f32 && y.rank > 1 && y.shape[0] == x.shape[0], "forward: y must be float32 [N, ...], got ",
+        y);
   check(arena_size > 0 && arena.dtype == DType::f32 && arena.numel() >= arena_size, "forward: the arena must hold ",
         arena_size, " float32 values, got ", arena);
   int64_t const images = x.shape[0], steps = program.shape[0];
@@ -147,7 +167,8 @@ void forward(View x, View program, View const* weights, int64_t weight_count, Vi
     serial.parallel = in_this_thread;
     parallel_for(context, 0, workers, 1, [&](int64_t begin, int64_t end) {
       for (int64_t worker = begin; worker < end; ++worker)
-        for (int64_t image = worker; image < together; image += workers) run(image, arena.as<float>() + worker * arena_size, serial);
+        for (int64_t image = worker; image < together; image += workers)
+          run(image, arena.as<float>() + worker * arena_size, serial);
     });
   }
   for (int64_t image = together; image < images; ++image) run(image, arena.as<float>(), context);

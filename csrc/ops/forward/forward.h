@@ -1,6 +1,6 @@
 // A whole network in one call: a list of fused steps over one arena. Nothing is copied for a concatenation: its
-// producers write into slices of one buffer (a pixel pitch larger than their channels). The images of a batch go one after
-// another, or one per thread.
+// producers write into slices of one buffer (a pixel pitch larger than their channels). The images of a batch go one
+// after another, or one per thread.
 #pragma once
 
 #include "core/context.h"
@@ -13,9 +13,22 @@ namespace leyolo {
 // depthwise_pack), one array per layer.
 enum StepField : int {
   kKind,  // Step
-  kXSpace, kXOffset, kXPitch, kHeight, kWidth, kInChannels,
-  kYSpace, kYOffset, kYPitch, kOutHeight, kOutWidth, kOutChannels,
-  kKernel, kStride, kPadding, kActivation,
+  kXSpace,
+  kXOffset,
+  kXPitch,
+  kHeight,
+  kWidth,
+  kInChannels,
+  kYSpace,
+  kYOffset,
+  kYPitch,
+  kOutHeight,
+  kOutWidth,
+  kOutChannels,
+  kKernel,
+  kStride,
+  kPadding,
+  kActivation,
   kResidualOffset,  // in the arena; -1: none
   kResidualPitch,
   kWeight,  // index into the weights; -1: none

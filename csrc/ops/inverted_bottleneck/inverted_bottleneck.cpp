@@ -38,7 +38,8 @@ void inverted_bottleneck_cpu(View x, View expand_weight, View expand_bias, View 
   };
   auto const packed_view = [](float* p, int64_t n) { return View{p, DType::f32, Device::cpu, 1, {n}}; };
   float *const expand = take(s.expand_packed), *const depthwise = take(s.depthwise_packed),
-        *const project = take(s.project_packed), *const expanded = take(s.expanded), *const filtered = take(s.filtered);
+               *const project = take(s.project_packed), *const expanded = take(s.expanded),
+               *const filtered = take(s.filtered);
   bool const half = x.dtype != DType::f32;
   float* const from = half ? take(x.numel()) : x.as<float>();
   float* const to = half ? take(y.numel()) : y.as<float>();
@@ -52,8 +53,8 @@ void inverted_bottleneck_cpu(View x, View expand_weight, View expand_bias, View 
   for (int64_t n = 0; n < x.shape[0]; ++n) {
     float const* const image = from + n * h * w * c;
     if (expand_weight)
-      conv2d_image({image, expand, conv2d_packed_bias(expand, m, c, 1), nullptr, expanded, h, w, h, w, c, m, m, int(c), m,
-                    1, 1, 0, params.activation},
+      conv2d_image({image, expand, conv2d_packed_bias(expand, m, c, 1), nullptr, expanded, h, w, h, w, c, m, m, int(c),
+                    m, 1, 1, 0, params.activation},
                    context);
     DepthwiseArgs a{};
     a.x = expand_weight ? expanded : image;
@@ -88,8 +89,8 @@ void inverted_bottleneck(View x, View expand_weight, View expand_bias, View dept
   check(x.dtype == DType::f32 || x.dtype == DType::f16 || x.dtype == DType::bf16, op,
         "x must be float32, float16 or bfloat16, got ", x);
   int64_t const c = x.shape[3];
-  check(depthwise_weight.rank == 4 && depthwise_weight.shape[1] == 1 && depthwise_weight.shape[2] == depthwise_weight.shape[3] &&
-            depthwise_weight.shape[2] % 2 == 1,
+  check(depthwise_weight.rank == 4 && depthwise_weight.shape[1] == 1 &&
+            depthwise_weight.shape[2] == depthwise_weight.shape[3] && depthwise_weight.shape[2] % 2 == 1,
         op, "depthwise_weight must be [M, 1, k, k] with odd k, got ", depthwise_weight);
   int64_t const m = depthwise_weight.shape[0];
   if (expand_weight)
@@ -97,21 +98,27 @@ void inverted_bottleneck(View x, View expand_weight, View expand_bias, View dept
               expand_weight.shape[2] == 1 && expand_weight.shape[3] == 1,
           op, "expand_weight must be [", m, ", ", c, ", 1, 1], got ", expand_weight);
   else
-    check(m == c, op, "without expand_weight, depthwise_weight must have the ", c, " channels of x, got ", depthwise_weight);
+    check(m == c, op, "without expand_weight, depthwise_weight must have the ", c, " channels of x, got ",
+          depthwise_weight);
   check(project_weight.rank == 4 && project_weight.shape[1] == m && project_weight.shape[2] == 1 &&
             project_weight.shape[3] == 1,
         op, "project_weight must be [O, ", m, ", 1, 1], got ", project_weight);
   int64_t const o = project_weight.shape[0];
-  struct { char const* name; View bias; int64_t size; } const biases[] = {
+  struct {
+    char const* name;
+    View bias;
+    int64_t size;
+  } const biases[] = {
       {"expand_bias", expand_bias, m}, {"depthwise_bias", depthwise_bias, m}, {"project_bias", project_bias, o}};
   for (auto const& [name, bias, size] : biases)
     check(!bias || (bias.rank == 1 && bias.shape[0] == size), op, name, " must be [", size, "], got ", bias);
   for (View const& v : {expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias})
-    check(!v || (v.dtype == x.dtype && v.device == x.device), op, "weights and biases must share dtype and device with x ",
-          x, ", got ", v);
+    check(!v || (v.dtype == x.dtype && v.device == x.device), op,
+          "weights and biases must share dtype and device with x ", x, ", got ", v);
   check(params.stride > 0, op, "stride must be positive, got ", params.stride);
   check(!params.residual || (params.stride == 1 && o == c), op,
-        "a residual needs stride 1 and as many output as input channels, got stride ", params.stride, ", ", c, " -> ", o);
+        "a residual needs stride 1 and as many output as input channels, got stride ", params.stride, ", ", c, " -> ",
+        o);
   int64_t const k = depthwise_weight.shape[2];
   check(y.rank == 4 && y.shape[0] == x.shape[0] && y.shape[3] == o &&
             y.shape[1] == conv_output_size(x.shape[1], k, params.stride, k / 2) &&
@@ -122,8 +129,8 @@ void inverted_bottleneck(View x, View expand_weight, View expand_bias, View dept
             inverted_bottleneck_workspace(x, expand_weight, depthwise_weight, project_weight, y),
         op, "the workspace is too small");
   LEYOLO_CPU_ONLY("inverted_bottleneck", x.device,
-                  inverted_bottleneck_cpu(x, expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight,
-                                          project_bias, y, workspace, params, context));
+                  inverted_bottleneck_cpu(x, expand_weight, expand_bias, depthwise_weight, depthwise_bias,
+                                          project_weight, project_bias, y, workspace, params, context));
 }
 
 }  // namespace leyolo

@@ -2,9 +2,9 @@
 // y = project(act(depthwise(act(expand(x))))) [+ x], where expand and project are 1x1 convolutions with bias.
 #pragma once
 
+#include "core/activation.h"
 #include "core/context.h"
 #include "core/view.h"
-#include "core/activation.h"
 
 namespace leyolo {
 

@@ -1,7 +1,7 @@
 """LeYOLO nano, small, medium and large as data. Torch is not imported here.
 
 A graph is a short table of rows; :func:`_build` scales its widths and works out input widths and strides. Small shares
-the graph of nano, and medium and large share one graph (the public configuration files of the two are the same network).
+the graph of nano, and medium and large share one graph (the published files of the two describe the same network).
 Source: Hollard et al., "LeYOLO, New Embedded Architecture for Object Detection" (2024), and the published
 configurations.
 """

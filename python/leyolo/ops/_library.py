@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ def _load() -> Any:
     for folder in folders:
         path = folder / "libleyolo_torch.so"
         if path.exists():
-            torch.ops.load_library(str(path))
+            torch.ops.load_library(str(path))  # type: ignore[no-untyped-call]
             return torch.ops.leyolo
     raise ImportError(
         "leyolo was built without its torch operators (no torch >= 2.11 was found at build time). "
@@ -28,6 +29,15 @@ def _load() -> Any:
 
 library = _load()
 """``torch.ops.leyolo``, loaded."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def register_fake(name: str) -> Callable[[F], F]:
+    """``torch.library.register_fake("leyolo::name")``, with types."""
+    register: Callable[[F], F] = torch.library.register_fake(f"leyolo::{name}")
+    return register
 
 
 def needs_grad(*tensors: Tensor | None) -> bool:

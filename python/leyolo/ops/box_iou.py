@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from leyolo.ops._library import library
+from leyolo.ops._library import library, register_fake
 
 
 def box_iou_reference(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -21,10 +21,11 @@ def box_iou_reference(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """IoU of every box of ``boxes1`` [..., N, 4] with every box of ``boxes2`` [..., M, 4]: [..., N, M] float32."""
-    return library.box_iou(boxes1, boxes2)
+    iou: Tensor = library.box_iou(boxes1, boxes2)
+    return iou
 
 
-@torch.library.register_fake("leyolo::box_iou")
+@register_fake("box_iou")
 def _(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     dtype = torch.float64 if boxes1.dtype == torch.float64 else torch.float32
     return boxes1.new_empty(boxes1.shape[0], boxes1.shape[1], boxes2.shape[1], dtype=dtype)

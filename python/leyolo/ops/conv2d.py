@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from leyolo.ops._conv_common import activate, empty_nhwc, like_input, nhwc, output_size
-from leyolo.ops._library import call, library
+from leyolo.ops._library import call, library, register_fake
 
 
 def conv2d_reference(
@@ -55,7 +55,7 @@ def conv2d(
     return like_input(y, x)
 
 
-@torch.library.register_fake("leyolo::conv2d")
+@register_fake("conv2d")
 def _(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int, padding: int, activation: str
 ) -> Tensor:

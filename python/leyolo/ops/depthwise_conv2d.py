@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from leyolo.ops._conv_common import IntPair, activate, empty_nhwc, like_input, nhwc, output_size, pair
-from leyolo.ops._library import call, library
+from leyolo.ops._library import call, library, register_fake
 
 
 def depthwise_conv2d_reference(
@@ -63,7 +63,7 @@ def depthwise_conv2d(
     return like_input(y, x)
 
 
-@torch.library.register_fake("leyolo::depthwise_conv2d")
+@register_fake("depthwise_conv2d")
 def _(
     x: Tensor,
     weight: Tensor,
@@ -79,7 +79,7 @@ def _(
     return empty_nhwc(x, x.shape[1], height, width)
 
 
-@torch.library.register_fake("leyolo::depthwise_conv2d_backward")
+@register_fake("depthwise_conv2d_backward")
 def _(
     gradient: Tensor,
     x: Tensor,

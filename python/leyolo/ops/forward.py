@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from leyolo.ops._library import library
+from leyolo.ops._library import library, register_fake
 
 
 def forward(
@@ -25,6 +24,6 @@ def forward(
     return y
 
 
-@torch.library.register_fake("leyolo::forward")
+@register_fake("forward")
 def _(x: Tensor, program: Tensor, weights: list[Tensor], arena: Tensor, arena_size: int, shape: list[int]) -> Tensor:
     return x.new_empty(x.shape[0], *shape)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from leyolo.ops._conv_common import activate, empty_nhwc, like_input, nhwc, output_size
-from leyolo.ops._library import call, library
+from leyolo.ops._library import call, library, register_fake
 from leyolo.ops.conv2d import conv2d
 from leyolo.ops.depthwise_conv2d import depthwise_conv2d
 
@@ -74,7 +74,7 @@ def inverted_bottleneck(
     return like_input(y, x)
 
 
-@torch.library.register_fake("leyolo::inverted_bottleneck")
+@register_fake("inverted_bottleneck")
 def _(
     x: Tensor,
     expand_weight: Tensor | None,
@@ -105,7 +105,9 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
             for t, want in zip(ctx.saved_tensors, wanted, strict=True)
         ]
         x, expand_w, expand_b, depthwise_w, depthwise_b, project_w, project_b = inputs
-        assert x is not None and depthwise_w is not None and project_w is not None
+        assert x is not None
+        assert depthwise_w is not None
+        assert project_w is not None
         y = x if expand_w is None else conv2d(x, expand_w, expand_b, activation=ctx.activation)
         padding = depthwise_w.shape[2] // 2
         y = depthwise_conv2d(y, depthwise_w, depthwise_b, stride=ctx.stride, padding=padding, activation=ctx.activation)

@@ -1,4 +1,4 @@
-"""The fused forward pass: BatchNorm folded, weights packed, a list of steps over one arena. Torch is not imported here."""
+"""The fused forward pass: BatchNorm folded, weights packed, steps over one arena. Torch is not imported here."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ Weights = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 def fold(state: Mapping[str, NDArray[Any]]) -> Weights:
     """Weight and bias of every convolution, by the name of its block.
 
-    The one rule: ``X.conv.weight`` with a sibling ``X.bn.weight`` is scaled and shifted by it (in float64); without one it
-    stays as it is.
+    The one rule: ``X.conv.weight`` with a sibling ``X.bn.weight`` is scaled and shifted by it (in float64); without one
+    it stays as it is.
 
     Args:
         state: a state dict in leyolo's own names, any float dtype.

@@ -41,7 +41,7 @@ class Network:
         return self.config.outputs(self.num_classes, self.head)
 
     def program(self, height: int, width: int) -> Program:
-        """Steps for images of ``height`` x ``width``, positive multiples of the largest stride; ValueError otherwise."""
+        """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise."""
         if (height, width) not in self._programs:
             multiple = max(self.config.strides)
             if height <= 0 or width <= 0 or height % multiple or width % multiple:

@@ -1,0 +1,61 @@
+# make demo | test | lint: each sets up what it needs, on a fresh Debian or Ubuntu with Python >= 3.10.
+#   make demo WEIGHTS=LeYOLONano.pt SOURCE=street.jpg
+PYTHON ?= python3
+VENV ?= .venv
+python := $(VENV)/bin/python
+WEIGHTS ?=
+SOURCE ?=
+sources := pyproject.toml CMakeLists.txt $(shell find csrc python -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: demo test test-cpp lint format clean
+.DELETE_ON_ERROR:
+
+# The compiler and venv come from the system; root installs them, others are told what to ask for.
+$(VENV)/.created: constraints.txt
+	@command -v c++ > /dev/null && $(PYTHON) -c 'import ensurepip' 2> /dev/null || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy g++ python3-venv python3-dev; } || \
+	  { echo 'leyolo needs a C++20 compiler and venv: sudo apt-get install g++ python3-venv python3-dev' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(python) -m pip install -q -c constraints.txt torch numpy
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(sources)
+	$(python) -m pip install -q -c constraints.txt '.[torch,test]'
+	touch $@
+
+demo: $(VENV)/.installed
+	@[ -n '$(WEIGHTS)' ] && [ -n '$(SOURCE)' ] || \
+	  { echo 'usage: make demo WEIGHTS=LeYOLONano.pt SOURCE=picture.jpg   (weights: the official LeYOLO release)' >&2; exit 2; }
+	$(VENV)/bin/leyolo predict '$(SOURCE)' --model '$(WEIGHTS)' --project runs --name demo --exist-ok
+	@echo 'the picture with boxes is in runs/demo'
+
+# The kernels alone, as a plain C++ program under AddressSanitizer and UndefinedBehaviorSanitizer, on every ISA.
+test-cpp: $(VENV)/.created
+	$(python) -m pip install -q cmake ninja
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cmake -S . -B build/sanitize -G Ninja -DLEYOLO_CORE_ONLY=ON \
+	  -DLEYOLO_SANITIZE=address,undefined -DLEYOLO_CUDA=OFF -DCMAKE_BUILD_TYPE=Release > /dev/null
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cmake --build build/sanitize
+	for isa in baseline avx2 avx512; do LEYOLO_ISA=$$isa build/sanitize/tests/cpp/leyolo_tests || exit 1; done
+
+# Kernels on every instruction set that the machine runs, then everything on the best one.
+test: $(VENV)/.installed test-cpp
+	for isa in baseline avx2; do LEYOLO_ISA=$$isa $(python) -m pytest -q tests/ops tests/runtime || exit 1; done
+	$(python) -m pytest -q
+
+$(VENV)/.lint: $(VENV)/.installed
+	$(python) -m pip install -q -c constraints.txt '.[torch,test,lint]'
+	touch $@
+
+lint: $(VENV)/.lint
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	git ls-files 'csrc/**' 'tests/cpp/**' | grep -E '\.(h|cpp|cu|cuh)$$' | xargs $(VENV)/bin/clang-format --dry-run -Werror
+
+format: $(VENV)/.lint
+	$(python) -m ruff check --fix -q .
+	$(python) -m ruff format -q .
+	git ls-files 'csrc/**' 'tests/cpp/**' | grep -E '\.(h|cpp|cu|cuh)$$' | xargs $(VENV)/bin/clang-format -i
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,65 @@
+"""leyolo's kernels on numpy arrays (NHWC where images or feature maps)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+def build_info() -> dict[str, Any]: ...
+def cpu_features() -> dict[str, Any]: ...
+def num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def conv2d_pack(weight: Array, bias: Array | None = None) -> Floats: ...
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    residual: Array | None = None,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    activation: str = "none",
+    out: Array | None = None,
+) -> Array: ...
+def depthwise_pack(weight: Array, bias: Array | None = None) -> Floats: ...
+def depthwise_conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    activation: str = "none",
+    out: Array | None = None,
+) -> Array: ...
+def inverted_bottleneck(
+    x: Array,
+    expand_weight: Array | None,
+    expand_bias: Array | None,
+    depthwise_weight: Array,
+    depthwise_bias: Array | None,
+    project_weight: Array,
+    project_bias: Array | None,
+    *,
+    stride: int = 1,
+    activation: str = "silu",
+    residual: bool = False,
+    out: Array | None = None,
+) -> Array: ...
+def forward(
+    x: Floats,
+    program: NDArray[np.int64],
+    weights: Sequence[Floats],
+    arena: Floats,
+    arena_size: int,
+    shape: Sequence[int],
+    out: Floats | None = None,
+) -> Floats: ...
+def box_iou(boxes1: Array, boxes2: Array) -> Array: ...

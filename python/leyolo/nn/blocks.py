@@ -1,0 +1,133 @@
+"""Convolution with batch norm, the inverted bottleneck, SPPF, and the two layers of the neck that have no weights.
+
+Every module takes [B, C, H, W] in either memory format and keeps it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm with LeYOLO's eps 1e-3 and momentum 0.03, and without torch's ``num_batches_tracked``.
+
+    With a fixed momentum nothing reads that counter; it would cost one tiny kernel per layer and step and an int64
+    tensor per layer in every file.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-3, momentum=0.03)
+        self.num_batches_tracked = None
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # The parent would add the counter to a state dict that lacks it, and then report it as unexpected.
+        nn.Module._load_from_state_dict(self, *args, **kwargs)
+
+
+class ConvBNAct(nn.Module):
+    """Convolution (padding k // 2), batch norm unless ``norm`` is off, SiLU unless ``activation`` is off."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        bias: bool = False,
+        norm: bool = True,
+        activation: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        if norm:
+            self.bn: nn.Module = BatchNorm(out_channels)
+        else:
+            self.register_module("bn", None)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        # In place only where autograd does not need the input (it would save a copy of it).
+        return F.silu(x, inplace=not x.requires_grad) if self.activation else x
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Moves the batch norm into the convolution, for inference. Computed in float64, rounded once."""
+        bn, conv = self.bn, self.conv
+        if not isinstance(bn, BatchNorm):
+            return
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
+        shift = bn.bias.double() - bn.running_mean.double() * scale
+        if conv.bias is not None:
+            shift = shift + conv.bias.double() * scale
+        weight = conv.weight.double() * scale.view(-1, 1, 1, 1)
+        conv.weight = nn.Parameter(weight.to(conv.weight), requires_grad=conv.weight.requires_grad)
+        conv.bias = nn.Parameter(shift.to(conv.weight), requires_grad=conv.weight.requires_grad)
+        self.register_module("bn", None)
+
+
+class InvertedBottleneck(nn.Module):
+    """1x1 expansion (left out if ``expansion`` is off), depthwise k x k, 1x1 projection without activation.
+
+    The input is added where stride is 1 and the channels agree. Without expansion ``expand`` equals ``in_channels``.
+    """
+
+    def __init__(
+        self, in_channels: int, expand: int, out_channels: int, kernel: int, stride: int = 1, *, expansion: bool = True
+    ) -> None:
+        super().__init__()
+        if expansion:
+            self.expand: nn.Module = ConvBNAct(in_channels, expand, bias=True)
+        elif expand == in_channels:
+            self.register_module("expand", None)
+        else:
+            raise ValueError(f"without an expansion expand should equal in_channels = {in_channels}, got {expand}")
+        self.depthwise = ConvBNAct(expand, expand, kernel, stride, groups=expand, bias=True)
+        self.project = ConvBNAct(expand, out_channels, bias=True, activation=False)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x if self.expand is None else self.expand(x)
+        y = self.project(self.depthwise(y))
+        return y + x if self.residual else y
+
+
+class SPPF(nn.Module):
+    """1x1 to ``hidden`` channels, three chained stride-1 max pools, all four maps concatenated, 1x1."""
+
+    def __init__(self, in_channels: int, hidden: int, out_channels: int, kernel: int = 5) -> None:
+        super().__init__()
+        self.reduce = ConvBNAct(in_channels, hidden)
+        self.merge = ConvBNAct(4 * hidden, out_channels)
+        self.kernel = kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [self.reduce(x)]
+        for _ in range(3):
+            maps.append(F.max_pool2d(maps[-1], self.kernel, 1, self.kernel // 2))
+        merged: Tensor = self.merge(torch.cat(maps, 1))
+        return merged
+
+
+class Upsample(nn.Module):
+    """Twice the size, nearest neighbour."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Concat(nn.Module):
+    """Channels of all inputs, in order."""
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return torch.cat(maps, 1)
