@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -56,15 +57,16 @@ def invoke(argv: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     if "_LEYOLO_COMPLETE" in os.environ:  # the shell asks for completions
         command.main(list(argv), prog_name="leyolo")
+    prepared = _prepared(list(argv), command)
     try:
-        with command.make_context("leyolo", _prepared(list(argv), command)) as context:
+        with command.make_context("leyolo", prepared) as context:
             command.invoke(context)
     except typer.Exit as end:
         return int(end.exit_code)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except _ClickError as error:
-        raise UsageError(_usage(error)) from None
+        raise UsageError(_usage(error, prepared)) from None
     return 0
 
 
@@ -83,8 +85,13 @@ def _prepared(argv: list[str], command: Any) -> list[str]:
     return argv
 
 
-def _usage(error: Any) -> str:
+def _usage(error: Any, argv: Sequence[str]) -> str:
+    """Typer's message with the value that it complains about."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "leyolo"
     text = " ".join(str(error.format_message()).split())
+    if match := re.match(r"Invalid value for '(--[\w-]+)'[^:]*: (.*)", text):
+        value = next((a.partition("=")[2] for a in argv if a.startswith(f"{match[1]}=")), None)
+        if value is not None:
+            text = f"{match[1]} got '{value}': {match[2][:1].lower()}{match[2][1:]}"
     return f"{text}\nSee: {path} --help"

@@ -56,9 +56,11 @@ def _numpy_of(tensor: Any) -> NDArray[Any]:
 
 
 def _channels_last(array: NDArray[Any]) -> NDArray[Any]:
-    if array.ndim in (3, 4) and array.shape[-3] in (1, 3, 4):
-        return np.moveaxis(array, -3, -1)
-    return array
+    """Channels first is torch's habit, so it wins where both are possible (three rows of three columns)."""
+    if array.ndim not in (3, 4):
+        return array
+    first = array.shape[-3] in (1, 3) or (array.shape[-3] == 4 and array.shape[-1] not in (1, 3, 4))
+    return np.moveaxis(array, -3, -1) if first else array
 
 
 def _to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:

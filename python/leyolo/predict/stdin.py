@@ -59,8 +59,8 @@ def split_images(stream: BinaryIO) -> Iterator[bytes]:
     empty = True
     while buffer.need(1):
         head = buffer.peek(0, 8)
-        if not empty and not head.strip(b"\0\r\n"):  # padding between or after pictures
-            buffer.take(len(head))
+        if not empty and (padding := len(head) - len(head.lstrip(b"\0\r\n"))):  # between or after pictures
+            buffer.take(padding)
             continue
         if head[:2] == b"\xff\xd8":
             end = _jpeg_end(buffer)

@@ -123,6 +123,9 @@ def predict(
     with report:
         results = run(leyolo.pipeline, leyolo.names, source, settings, options, report.failed)
         _write_all(results, writers, report, plot if show else None)
+    if folder is not None and not any(folder.iterdir()):
+        folder.rmdir()  # nothing came: no empty run folders
+        folder = None
     report.summary(folder)
     raise typer.Exit(report.exit_code)
 
@@ -200,7 +203,7 @@ class Report:
         if self._pictures:
             stages = ", ".join(f"{stage} {ms / self._pictures:.1f}" for stage, ms in self._times.items())
             say(f"milliseconds a picture: {stages}")
-        if folder is not None and self._pictures:
+        if folder is not None:
             say(f"saved to {folder}")
 
 
