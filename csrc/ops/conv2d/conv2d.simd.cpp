@@ -37,11 +37,9 @@ template <int MR, int NV, int STEP>
 LEYOLO_INLINE void run_tile(Conv2dArgs const& a, Tile const& t) {
   vf acc[MR][NV];
 #pragma GCC unroll 16
-  for (int n = 0; n < NV; ++n) {
-    vf const b = load(t.bias + n * kLanes);
+  for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m) acc[m][n] = b;
-  }
+    for (int n = 0; n < NV; ++n) acc[m][n] = vf{};
   // Taps of one row are adjacent in memory where pixels follow without a gap: one long inner loop.
   bool const joined = a.x_pitch == a.in_channels;
   int const columns = joined ? 1 : t.columns, depth = joined ? t.columns * a.in_channels : a.in_channels;
@@ -63,6 +61,13 @@ LEYOLO_INLINE void run_tile(Conv2dArgs const& a, Tile const& t) {
         }
       }
     }
+  // Last, not as the start of the sum: small products would be rounded at the size of a large bias.
+#pragma GCC unroll 16
+  for (int n = 0; n < NV; ++n) {
+    vf const bias = load(t.bias + n * kLanes);
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) acc[m][n] += bias;
+  }
   if (a.activation == Activation::silu) {
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)

@@ -39,9 +39,8 @@ struct Row {
 template <int K, int STRIDE, int S, bool CHECK, bool TAIL>
 LEYOLO_INLINE void strip(DepthwiseArgs const& a, Row const& r, long long column, int channel, int count) {
   vf acc[S];
-  vf const bias = load(a.bias + channel);
 #pragma GCC unroll 16
-  for (int i = 0; i < S; ++i) acc[i] = bias;
+  for (int i = 0; i < S; ++i) acc[i] = vf{};
   long long const first = column * STRIDE - a.padding_w;
   float const* w = r.weight + static_cast<long long>(channel) * K * K;
   for (int ky = 0; ky < r.taps; ++ky, w += K * kLanes) {
@@ -58,6 +57,10 @@ LEYOLO_INLINE void strip(DepthwiseArgs const& a, Row const& r, long long column,
         if (j - i * STRIDE >= 0 && j - i * STRIDE < K) acc[i] += value * weight[j - i * STRIDE];
     }
   }
+  // Last, not as the start of the sum: small products would be rounded at the size of a large bias.
+  vf const bias = load(a.bias + channel);
+#pragma GCC unroll 16
+  for (int i = 0; i < S; ++i) acc[i] += bias;
   if (a.activation == Activation::silu) {
 #pragma GCC unroll 16
     for (int i = 0; i < S; ++i) acc[i] = silu(acc[i]);
@@ -99,7 +102,7 @@ __attribute__((noinline)) void row_any(DepthwiseArgs const& a, Row const& r) {
     for (int channel = 0; channel < a.channels; channel += kLanes) {
       int const count = a.channels - channel < kLanes ? a.channels - channel : kLanes;
       float const* w = r.weight + static_cast<long long>(channel) * a.kernel_h * a.kernel_w;
-      vf acc = load(a.bias + channel);
+      vf acc{};
       for (int ky = 0; ky < r.taps; ++ky)
         for (int kx = 0; kx < a.kernel_w; ++kx, w += kLanes) {
           long long const column = c * a.stride_w - a.padding_w + kx * a.dilation_w;
@@ -107,7 +110,7 @@ __attribute__((noinline)) void row_any(DepthwiseArgs const& a, Row const& r) {
           float const* x = r.x + (static_cast<long long>(ky) * a.dilation_h * a.width + column) * a.x_pitch + channel;
           acc += load_part(x, count) * load(w);
         }
-      store_part(r.y + c * a.y_pitch + channel, activate(a.activation, acc), count);
+      store_part(r.y + c * a.y_pitch + channel, activate(a.activation, acc + load(a.bias + channel)), count);
     }
 }
 

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 _local = threading.local()
 
 
-def _scratch(size: int) -> Tensor:
-    """This thread's scratch memory; kept, since fresh memory costs page faults at every call."""
+def _scratch(size: int, images: int) -> Tensor:
+    """This thread's scratch memory for images side by side, ``size`` values each; kept, since fresh memory costs page
+    faults at every call."""
     if torch.compiler.is_compiling():
         return torch.empty(size)
+    size *= max(1, min(images, torch.get_num_threads()))
     memory: Tensor | None = getattr(_local, "memory", None)
     if memory is None or memory.numel() < size:
         memory = _local.memory = torch.empty(size)
@@ -57,6 +59,5 @@ class FusedNetwork(nn.Module):
         if (height, width) not in self._programs:
             self.prepare(height, width)
         program, arena_size, shape = self._programs[height, width]
-        workers = max(1, min(len(x), torch.get_num_threads()))
         x = x.contiguous(memory_format=torch.channels_last)
-        return forward(x.detach(), program, self._weights, _scratch(arena_size * workers), arena_size, shape)
+        return forward(x.detach(), program, self._weights, _scratch(arena_size, len(x)), arena_size, shape)
