@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class LeYOLO:
     """A LeYOLO detector: ``LeYOLO("weights.pt")("picture.jpg")``.
 
-    ``model``: a weights file (the official ``.pt`` or our ``.safetensors``), a model name (``leyolo models``), or None for
-    the weights inside the package. ``device``: ``"cpu"`` (default; our own kernels, torch is not imported) or
+    ``model``: a weights file (the official ``.pt`` or our ``.safetensors``), a model name (``leyolo models``), or None
+    for the weights inside the package. ``device``: ``"cpu"`` (default; our own kernels, torch is not imported) or
     ``"cuda[:N]"`` (through torch). ``dtype``: ``"float32"``; on cuda also ``"float16"`` and ``"bfloat16"``.
     ``num_classes`` or ``head`` other than those of the weights give the model a new, untrained head.
 
@@ -151,11 +151,12 @@ class LeYOLO:
         """Detects objects.
 
         Args:
-            source: path (image, video, directory, glob, ``.txt``/``.csv`` list), URL, camera number, RTSP address, ``"-"``
-                (standard input), numpy array (RGB ``uint8 [H, W, 3]``, grey ``[H, W]``, batch ``[B, H, W, 3]``, or float
-                0..1), PIL image, torch tensor (``uint8`` or float 0..1, ``[3, H, W]`` or ``[B, 3, H, W]``), ``bytes`` of
-                an image file, or an iterable of any of these. A PIL image is taken as it lies: its EXIF orientation is not
-                applied, so that boxes are coordinates of the object that was given. Files are turned upright.
+            source: path (image, video, directory, glob, ``.txt``/``.csv`` list), URL, camera number, RTSP address,
+                ``"-"`` (standard input), numpy array (RGB ``uint8 [H, W, 3]``, grey ``[H, W]``, batch
+                ``[B, H, W, 3]``, or float 0..1), PIL image, torch tensor (``uint8`` or float 0..1, ``[3, H, W]`` or
+                ``[B, 3, H, W]``), ``bytes`` of an image file, or an iterable of any of these. Files are turned upright
+                by their EXIF orientation. A PIL image is taken as it lies, so that boxes are coordinates of the object
+                that was given.
             imgsz: side of the network input, or (height, width), in multiples of 32.
             conf: keeps boxes of a higher confidence. iou: a box suppresses worse ones that overlap it by more.
             max_det: boxes a picture at most. classes: only these, by id or name.
@@ -186,16 +187,14 @@ class LeYOLO:
         if on_error not in ("raise", "warn"):
             raise UsageError(f"on_error must be 'raise' or 'warn', got {on_error!r}")
         options = Options(recursive=recursive, vid_stride=vid_stride, bgr=bgr)
-        results = run(
-            self.pipeline, self.names, source, settings, options, _raise if on_error == "raise" else _warn
-        )
+        results = run(self.pipeline, self.names, source, settings, options, _raise if on_error == "raise" else _warn)
         return results if stream else collect(results)
 
     __call__ = predict
 
     @property
     def network(self) -> Any:
-        """The torch network (``leyolo.models.network.LeYOLONet``) with these weights, in eval mode; made at the first use."""
+        """The torch network (``leyolo.models.network.LeYOLONet``) with these weights, in eval mode, made when asked."""
         with self._lock:
             if self._network is None:
                 self._network = backends.network(self.checkpoint, self.device, self.dtype)
@@ -204,8 +203,8 @@ class LeYOLO:
             return self._network
 
     def logits(self, x: Any) -> Any:
-        """Raw head outputs ``[B, A, 4R + C]`` of ``x [B, 3, H, W]`` in 0..1: numpy in, numpy out through our kernels (BN
-        folded); torch in, torch out through the torch network (folded after :meth:`fuse`)."""
+        """Raw head outputs ``[B, A, 4R + C]`` of ``x [B, 3, H, W]`` in 0..1: numpy in, numpy out through our kernels
+        (BN folded); torch in, torch out through the torch network (folded after :meth:`fuse`)."""
         if is_tensor(x):
             return self.network(x)
         x = np.asarray(x, np.float32)
@@ -265,4 +264,3 @@ def _warn(path: str, error: LeYOLOError) -> None:
     import warnings
 
     warnings.warn(f"{path}: {error}", stacklevel=2)
-

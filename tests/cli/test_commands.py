@@ -120,7 +120,13 @@ def test_doctor_on_a_working_installation(run: Run) -> None:
 def test_doctor_sees_a_lowered_isa(run: Run, process: Callable[..., Any]) -> None:
     import os
 
-    done = process("-m", "leyolo", "doctor", "--json", env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LEYOLO_ISA": "baseline"})
+    done = process(
+        "-m",
+        "leyolo",
+        "doctor",
+        "--json",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LEYOLO_ISA": "baseline"},
+    )
     cpu = next(c for c in json.loads(done.stdout)["checks"] if c["name"] == "cpu")
     assert cpu["state"] in ("warning", "note")
     if _C.cpu_features().get("avx2"):

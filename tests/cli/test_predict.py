@@ -95,7 +95,13 @@ def test_everything_saved_at_once(run: Run, picture: Picture) -> None:
 
 def test_filters_arrive(run: Run, picture: Picture) -> None:
     path = picture()
-    for flags in (["--conf", "0.99"], ["classes=dot"], ["--classes", "1,2"], ["classes=[1, 2]"], ["max_det=1", "conf=1"]):
+    for flags in (
+        ["--conf", "0.99"],
+        ["classes=dot"],
+        ["--classes", "1,2"],
+        ["classes=[1, 2]"],
+        ["max_det=1", "conf=1"],
+    ):
         done = run("predict", path, "imgsz=96", "--format=jsonl", *flags)
         assert json.loads(done.out)["detections"] == [], flags
     assert json.loads(run("predict", path, "imgsz=96", "--format=jsonl", "classes=[0]").out)["detections"]
@@ -226,7 +232,9 @@ def test_unforeseen_errors_are_lines_and_debug_shows_the_traceback(
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_exit_codes(run: Run, picture: Picture, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+def test_exit_codes(
+    run: Run, picture: Picture, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 

@@ -29,7 +29,9 @@ def loaded(process: Process, code: str, unwanted: tuple[str, ...]) -> tuple[Any,
 
 @pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["predict", "--nothing"], ["--version"]])
 def test_help_imports_nothing_heavy(process: Process, arguments: list[str]) -> None:
-    done, heavy = loaded(process, f"from leyolo.cli import main; main({arguments})", (*_HEAVY, "numpy", "PIL", "leyolo._C"))
+    done, heavy = loaded(
+        process, f"from leyolo.cli import main; main({arguments})", (*_HEAVY, "numpy", "PIL", "leyolo._C")
+    )
     assert heavy == "[]", done.stderr.decode()
 
 
@@ -56,7 +58,7 @@ def test_commands_about_the_machine_do_not_import_torch(process: Process) -> Non
 
 
 def test_help_is_quick(process: Process) -> None:
-    """0.3 s of processor time, best of five: on a machine that does other things too, the clock on the wall says little."""
+    """0.3 s of processor time, best of five: on a busy machine the clock on the wall says little."""
     code = (
         "import os, sys, time\n"
         "try:\n    from leyolo.cli import main; main(['predict', '--help'])\n"
@@ -159,7 +161,18 @@ def test_ctrl_c(weights_file: Path, picture: Picture, tmp_path: Path, waiting: b
     listing = tmp_path / "many.txt"
     listing.write_text(f"{picture()}\n" * 20000)
     source = "-" if waiting else str(listing)
-    command = [sys.executable, "-m", "leyolo", "predict", source, "-m", str(weights_file), "imgsz=96", "format=jsonl", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "leyolo",
+        "predict",
+        source,
+        "-m",
+        str(weights_file),
+        "imgsz=96",
+        "format=jsonl",
+        "-q",
+    ]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=env, **pipes) as running:

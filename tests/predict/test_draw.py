@@ -68,7 +68,9 @@ def test_any_size_and_boxes_at_every_edge(results: Make, size: tuple[int, int]) 
     assert changed(results(rows, size)).any()
 
 
-def spots(results: Make, monkeypatch: pytest.MonkeyPatch, rows: list[list[float]], size: tuple[int, int]) -> list[draw.Rect]:
+def spots(
+    results: Make, monkeypatch: pytest.MonkeyPatch, rows: list[list[float]], size: tuple[int, int]
+) -> list[draw.Rect]:
     """Where labels were put."""
     found: list[draw.Rect] = []
     place = draw._spot

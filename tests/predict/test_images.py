@@ -74,7 +74,9 @@ def test_exif_orientation_is_applied(decoder: str, orientation: int, format: str
     exif[0x0112] = orientation
     out = decode_image(encoded(Image.fromarray(pixels), format, exif=exif))
     assert out.shape[:2] == ((32, 48) if orientation < 5 else (48, 32))
-    corner = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}[orientation]
+    corner = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}[
+        orientation
+    ]
     corners = {(y, x): bool(out[y, x].mean() > 128) for y in (0, -1) for x in (0, -1)}
     assert [at for at, bright in corners.items() if bright] == [corner]
 
@@ -176,7 +178,7 @@ def noise(format: str) -> bytes:
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
 def test_truncated_files_are_errors_not_half_pictures(decoder: str, format: str, part: float) -> None:
     data = noise(format)
-    with pytest.raises(InputError, match="damaged or truncated|not an image"):
+    with pytest.raises(InputError, match=r"damaged or truncated|not an image"):
         decode_image(data[: int(len(data) * part)])
 
 

@@ -125,9 +125,9 @@ def test_image_size() -> None:
     assert image_size(640, 32) == 640
     assert image_size([480, 640], 32) == (480, 640)
     assert image_size((320, 320), 32) == 320
-    with pytest.raises(UsageError, match="multiple of 32, got 650. The nearest: 640 or 672"):
+    with pytest.raises(UsageError, match=r"multiple of 32, got 650. The nearest: 640 or 672"):
         image_size(650, 32)
-    with pytest.raises(UsageError, match="got 10. The nearest: 32"):
+    with pytest.raises(UsageError, match=r"got 10\. The nearest: 32"):
         image_size(10, 32)
     with pytest.raises(UsageError, match="one number or"):
         image_size((1, 2, 3), 32)
@@ -139,7 +139,7 @@ def test_class_filter_by_id_or_name() -> None:
     assert class_ids(2, names) == (2,)
     assert class_ids(["Car", 0, "0"], names) == (0, 2)
     assert class_ids("traffic light", names) == (1,)
-    with pytest.raises(UsageError, match="no class 'persom'. Did you mean 'person'"):
+    with pytest.raises(UsageError, match=r"no class 'persom'\. Did you mean 'person'"):
         class_ids(["persom"], names)
     with pytest.raises(UsageError, match=r"classes 0..2, got 3"):
         class_ids([3], names)
@@ -152,9 +152,7 @@ def test_yolox_decoding(multi_label: bool) -> None:
     logits = np.full((2, 3, 5 + 2), -10, np.float32)
     logits[0, 1] = [0.25, 0.5, np.log(2), np.log(4), 10, 2, 1]
     logits[0, 2] = [0, 0, 0, 0, 10, -1, 3]
-    boxes, scores, labels, counts = yolox.decode(
-        logits, centers, strides, score_threshold=0.5, multi_label=multi_label
-    )
+    boxes, scores, labels, counts = yolox.decode(logits, centers, strides, score_threshold=0.5, multi_label=multi_label)
     assert counts.tolist() == [3 if multi_label else 2, 0]
     expected = [(2, 1, 3.0), (1, 0, 2.0), *([(1, 1, 1.0)] if multi_label else [])]
     for row, (anchor, label, logit) in enumerate(expected):
@@ -183,13 +181,17 @@ def test_results_keep_the_order_of_the_source(pipeline: Pipeline, names: dict[in
         assert all(set(r.speed) == {"decode", "preprocess", "inference", "postprocess"} for r in found)
 
 
-def test_a_bad_picture_is_reported_and_the_rest_goes_on(pipeline: Pipeline, names: dict[int, str], picture: Any) -> None:
+def test_a_bad_picture_is_reported_and_the_rest_goes_on(
+    pipeline: Pipeline, names: dict[int, str], picture: Any
+) -> None:
     good = picture("a.png")
     bad = good.with_name("b.png")
     bad.write_bytes(b"")
     errors: list[str] = []
     source = [good, bad, good.with_name("c.png"), good]
-    found = list(run(pipeline, names, source, Settings(imgsz=96, batch=2), Options(), lambda p, e: errors.append(f"{p}: {e}")))
+    found = list(
+        run(pipeline, names, source, Settings(imgsz=96, batch=2), Options(), lambda p, e: errors.append(f"{p}: {e}"))
+    )
     assert [r.path for r in found] == [str(good)] * 2
     assert errors == [f"{bad}: is empty (0 bytes)", f"{good.with_name('c.png')}: no such file"]
 

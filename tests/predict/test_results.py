@@ -189,7 +189,9 @@ def test_torchvision_form(results: Make) -> None:
     assert found["boxes"].shape == (3, 4)
 
 
-@pytest.mark.parametrize(("module", "call"), [("supervision", "to_supervision"), ("torch", "to_torchvision"), ("pandas", "to_df")])
+@pytest.mark.parametrize(
+    ("module", "call"), [("supervision", "to_supervision"), ("torch", "to_torchvision"), ("pandas", "to_df")]
+)
 def test_a_missing_package_is_named(results: Make, monkeypatch: pytest.MonkeyPatch, module: str, call: str) -> None:
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(MissingDependencyError, match=f"needs {module}"):

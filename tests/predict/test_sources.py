@@ -234,8 +234,7 @@ def test_mixed_iterables_are_lazy(picture: Picture) -> None:
 @pytest.mark.parametrize("value", [3.5, object(), True])
 def test_a_source_of_another_type(value: object) -> None:
     with pytest.raises(UsageError, match="expected a path, URL, camera"):
-        for item in listed(value):
-            item.load()
+        [item.load() for item in listed(value)]
 
 
 def pngs(count: int) -> list[bytes]:

@@ -70,9 +70,14 @@ def test_a_file_appears_when_it_is_complete(results: Make, tmp_path: Path) -> No
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     writers.write_text(path, "old")
-    with pytest.raises(RuntimeError, match="half way"), writers.replacing(path) as temporary:
-        temporary.write_text("ne")
-        raise RuntimeError("half way")
+
+    def fail() -> None:
+        with writers.replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail()
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
     assert path.stat().st_mode & 0o777 == 0o666 & ~writers._umask()

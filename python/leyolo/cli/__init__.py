@@ -58,5 +58,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, ValueError):
         complain(text)
         return 3
-    complain(f"{type(error).__name__}: {text}\nThis should not happen: run it again with --debug and report the traceback")
+    complain(
+        f"{type(error).__name__}: {text}\nThis should not happen: run it again with --debug and report the traceback"
+    )
     return 1

@@ -77,7 +77,9 @@ def _prepared(argv: list[str], command: Any) -> list[str]:
             continue
         commands = getattr(command, "commands", {})
         if token not in commands:
-            raise UsageError(f"there is no command '{token}'.{nearest(token, commands)}\nCommands: {', '.join(commands)}")
+            raise UsageError(
+                f"there is no command '{token}'.{nearest(token, commands)}\nCommands: {', '.join(commands)}"
+            )
         inner = commands[token]
         tail = argv[index + 1 :]
         prepared = _prepared(tail, inner) if getattr(inner, "commands", None) else arguments.normalised(tail, inner)

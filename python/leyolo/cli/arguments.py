@@ -1,5 +1,5 @@
-"""The command line before typer sees it: ``name=value`` beside ``--name value``, underscores beside hyphens, and what was
-probably meant where a name is not known."""
+"""The command line before typer sees it: ``name=value`` beside ``--name value``, underscores beside hyphens, and what
+was probably meant where a name is not known."""
 
 from __future__ import annotations
 

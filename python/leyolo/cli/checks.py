@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 State = Literal["ok", "note", "warning", "error"]
 
@@ -49,12 +48,16 @@ def _kernels() -> Iterator[Check]:
     try:
         from leyolo import _C
     except ImportError as error:
-        yield Check("kernels", "error", f"leyolo._C does not load: {error}", "reinstall: pip install --force-reinstall leyolo")
+        yield Check(
+            "kernels", "error", f"leyolo._C does not load: {error}", "reinstall: pip install --force-reinstall leyolo"
+        )
         return
     build = _C.build_info()
     yield Check("kernels", "ok", f"leyolo {leyolo.__version__}, {build['compiler']}, {build['build_type']} build")
     if build["build_type"] not in ("Release", "RelWithDebInfo"):
-        yield Check("build", "warning", f"a {build['build_type']} build is slow", "build again with CMAKE_BUILD_TYPE=Release")
+        yield Check(
+            "build", "warning", f"a {build['build_type']} build is slow", "build again with CMAKE_BUILD_TYPE=Release"
+        )
 
 
 def _isa() -> Iterator[Check]:
@@ -64,7 +67,9 @@ def _isa() -> Iterator[Check]:
     best = "avx512" if cpu.get("avx512f") else "avx2" if cpu.get("avx2") and cpu.get("fma") else "baseline"
     asked = os.environ.get("LEYOLO_ISA")
     if asked and cpu["isa"] != best:
-        yield Check("cpu", "warning", f"runs {cpu['isa']} because LEYOLO_ISA={asked}; this CPU has {best}", "unset LEYOLO_ISA")
+        yield Check(
+            "cpu", "warning", f"runs {cpu['isa']} because LEYOLO_ISA={asked}; this CPU has {best}", "unset LEYOLO_ISA"
+        )
     elif cpu["isa"] == "baseline":
         yield Check("cpu", "note", "runs the baseline kernels", "a CPU with AVX2 or AVX-512 is several times faster")
     else:
@@ -84,8 +89,12 @@ def _threads() -> Iterator[Check]:
             f"set LEYOLO_NUM_THREADS={allowed}",
         )
     elif threads < allowed:
-        asked = next((f"{k}={os.environ[k]}" for k in ("LEYOLO_NUM_THREADS", "OMP_NUM_THREADS") if k in os.environ), None)
-        yield Check("threads", "note", f"{threads} of {allowed} usable cores" + (f" because of {asked}" if asked else ""))
+        asked = next(
+            (f"{k}={os.environ[k]}" for k in ("LEYOLO_NUM_THREADS", "OMP_NUM_THREADS") if k in os.environ), None
+        )
+        yield Check(
+            "threads", "note", f"{threads} of {allowed} usable cores" + (f" because of {asked}" if asked else "")
+        )
     else:
         limited = f" (of {cores}: this process is pinned)" if allowed < cores else ""
         yield Check("threads", "ok", f"{threads} on {allowed} usable cores{limited}")
@@ -108,7 +117,9 @@ def _prediction() -> Iterator[Check]:
 
     x, scale, _ = _C.letterbox(np.full((30, 40, 3), 127, np.uint8), 64)
     centers, strides = np.full((3, 2), 8, np.float32), np.full(3, 8, np.float32)
-    boxes, scores, labels, counts = _C.detect_decode(np.zeros((1, 3, 65), np.float32), centers, strides, score_threshold=0.4)
+    boxes, scores, labels, counts = _C.detect_decode(
+        np.zeros((1, 3, 65), np.float32), centers, strides, score_threshold=0.4
+    )
     _, kept = _C.nms_padded(boxes, scores, labels, iou_threshold=0.5, max_det=10, counts=counts)
     from leyolo.runtime import Engine  # noqa: F401
 
@@ -116,7 +127,9 @@ def _prediction() -> Iterator[Check]:
     if good:
         yield Check("prediction", "ok", "letterbox, decoding and NMS give the expected numbers")
     else:
-        yield Check("prediction", "error", "the kernels give wrong numbers", "report it with the output of: leyolo info --json")
+        yield Check(
+            "prediction", "error", "the kernels give wrong numbers", "report it with the output of: leyolo info --json"
+        )
 
 
 def _torch() -> Iterator[Check]:
@@ -125,15 +138,27 @@ def _torch() -> Iterator[Check]:
     version = version_of("torch")
     ops = bool(_C.build_info()["torch_ops"])
     if version is None:
-        yield Check("torch", "note", "not installed", "prediction does not need it; operators, training: pip install 'leyolo[torch]'")
+        yield Check(
+            "torch",
+            "note",
+            "not installed",
+            "prediction does not need it; operators, training: pip install 'leyolo[torch]'",
+        )
     elif _release(version) < (2, 11):
         yield Check("torch", "warning", f"{version} is older than 2.11", "pip install -U torch")
     elif not ops:
-        yield Check("torch", "warning", f"{version}, but this build has no torch operators", "reinstall leyolo with torch installed")
+        yield Check(
+            "torch",
+            "warning",
+            f"{version}, but this build has no torch operators",
+            "reinstall leyolo with torch installed",
+        )
     else:
         library = next((p / "libleyolo_torch.so" for p in _folders() if (p / "libleyolo_torch.so").exists()), None)
         if library is None:
-            yield Check("torch", "error", "libleyolo_torch.so is missing", "reinstall: pip install --force-reinstall leyolo")
+            yield Check(
+                "torch", "error", "libleyolo_torch.so is missing", "reinstall: pip install --force-reinstall leyolo"
+            )
         else:
             yield Check("torch", "ok", f"{version} with leyolo's operators")
 
@@ -157,7 +182,12 @@ def _cuda() -> Iterator[Check]:
     if build["cuda"]:
         yield Check("cuda", "ok", f"kernels for {build['cuda_architectures']}, CUDA {build['cuda']}")
     elif Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists():
-        yield Check("cuda", "warning", "there is an NVIDIA GPU, but this build has no CUDA kernels", "build leyolo with nvcc on PATH")
+        yield Check(
+            "cuda",
+            "warning",
+            "there is an NVIDIA GPU, but this build has no CUDA kernels",
+            "build leyolo with nvcc on PATH",
+        )
     else:
         yield Check("cuda", "note", "no CUDA kernels in this build, and no NVIDIA GPU here")
 
@@ -169,10 +199,16 @@ def _decoders() -> Iterator[Check]:
         return
     from PIL import features
 
-    lacking = [name for name, feature in (("WebP", "webp"), ("JPEG 2000", "jpg_2000"), ("AVIF", "avif")) if not features.check(feature)]
+    lacking = [
+        name
+        for name, feature in (("WebP", "webp"), ("JPEG 2000", "jpg_2000"), ("AVIF", "avif"))
+        if not features.check(feature)
+    ]
     more = f" (without {', '.join(lacking)})" if lacking else ""
     if util.find_spec("simplejpeg") is None:
-        yield Check("pictures", "note", f"Pillow {pillow}{more}", "JPEG decodes faster with: pip install 'leyolo[fast]'")
+        yield Check(
+            "pictures", "note", f"Pillow {pillow}{more}", "JPEG decodes faster with: pip install 'leyolo[fast]'"
+        )
     else:
         yield Check("pictures", "ok", f"Pillow {pillow}{more}, simplejpeg {version_of('simplejpeg')}")
 

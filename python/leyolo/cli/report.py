@@ -55,7 +55,9 @@ def _gpu_driver() -> str:
         return ""
 
 
-def layer_rows(config: ModelConfig, num_classes: int, head: str, head_width: int | None, imgsz: int) -> list[dict[str, Any]]:
+def layer_rows(
+    config: ModelConfig, num_classes: int, head: str, head_width: int | None, imgsz: int
+) -> list[dict[str, Any]]:
     """One row a top-level layer that has convolutions, the head last: its parameters, and its multiply-accumulates."""
     from leyolo.models.layout import convolutions
 

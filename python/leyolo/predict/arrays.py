@@ -67,14 +67,15 @@ def _to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.bool_:
-        return image.astype(np.uint8) * 255
+        return np.where(image, np.uint8(255), np.uint8(0))
     if image.dtype == np.uint16:
         return (image >> 8).astype(np.uint8)
     if image.dtype.kind == "f":
         low, high = float(image.min()), float(image.max())
         if not (low >= 0 and high <= 1):  # also true of NaN
             raise InputError(f"float images must be within 0..1, got {low:g}..{high:g} (uint8 images are 0..255)")
-        return np.rint(image * 255).astype(np.uint8)
+        scaled: NDArray[np.uint8] = np.rint(image * 255).astype(np.uint8)
+        return scaled
     raise InputError(f"images must be uint8 0..255 or float 0..1, got dtype {image.dtype}")
 
 

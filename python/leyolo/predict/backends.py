@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy as np
 from numpy.typing import NDArray
 
 from leyolo.errors import InputError, MissingDependencyError, UsageError, nearest
@@ -48,7 +47,9 @@ def load_weights(model: str | Path | None) -> Checkpoint:
     if model is None:
         path = packaged_weights()
         if path is None:
-            raise InputError("there are no weights inside this package\nPass a weights file or a model name (leyolo models)")
+            raise InputError(
+                "there are no weights inside this package\nPass a weights file or a model name (leyolo models)"
+            )
         return weights.load(path)
     path = Path(model).expanduser()
     if path.is_file():
@@ -58,8 +59,12 @@ def load_weights(model: str | Path | None) -> Checkpoint:
     if path.parent == Path(".") and not path.suffix and find_size(str(model)) is not None:
         raise InputError(f"no weights of '{model}' are here\nPass the file: the official .pt, or a .safetensors")
     names = [f"leyolo-{size}" for size in SIZES]
-    files = [str(p) for p in path.parent.glob("*") if p.suffix in (".pt", ".safetensors")] if path.parent.is_dir() else []
-    raise InputError(f"there is no weights file '{model}', and no model of that name.{nearest(str(model), names + files)}")
+    files = (
+        [str(p) for p in path.parent.glob("*") if p.suffix in (".pt", ".safetensors")] if path.parent.is_dir() else []
+    )
+    raise InputError(
+        f"there is no weights file '{model}', and no model of that name.{nearest(str(model), names + files)}"
+    )
 
 
 def packaged_weights() -> Path | None:
@@ -92,7 +97,7 @@ def network(checkpoint: Checkpoint, device: str, dtype: str) -> Any:
 
     if device != "cpu" and not torch.cuda.is_available():
         raise MissingDependencyError(f"device {device}: this torch ({torch.__version__}) sees no CUDA device")
-    return to_torch(checkpoint).eval().to(device, getattr(torch, dtype), memory_format=torch.channels_last)
+    return to_torch(checkpoint).eval().to(device, getattr(torch, dtype))
 
 
 class TorchEngine:

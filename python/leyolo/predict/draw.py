@@ -39,7 +39,7 @@ def color(index: int) -> Color:
 
 
 def text_color(background: Color) -> Color:
-    """White on dark and saturated colours, black on light ones; the contrast is at least 3.5 (WCAG relative luminance)."""
+    """White on dark and saturated colours, black on light ones; the contrast is at least 3.5 (WCAG luminance)."""
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in background)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if luminance > 0.25 else (255, 255, 255)
@@ -59,7 +59,12 @@ def _font(size: float, ascii_only: bool) -> Font:
 
 
 def annotate(
-    result: Results, *, line_width: int | None = None, font_size: float | None = None, labels: bool = True, conf: bool = True
+    result: Results,
+    *,
+    line_width: int | None = None,
+    font_size: float | None = None,
+    labels: bool = True,
+    conf: bool = True,
 ) -> Pixels:
     """The picture with its boxes, a new RGB array. The best boxes are drawn last, over the others."""
     from PIL import Image, ImageDraw
@@ -130,7 +135,7 @@ def _labels(
 
 def _spot(box: Rect, wide: int, tall: int, width: int, height: int, placed: list[Rect]) -> Rect | None:
     """The first free place for a label; the usual one if all are taken by at most half; None in a thicket."""
-    choices = []
+    choices: list[tuple[int, int, Rect]] = []
     for x, y in _corners(box, wide, tall):
         x, y = min(max(x, 0), width - wide), min(max(y, 0), height - tall)
         rect = (x, y, x + wide, y + tall)

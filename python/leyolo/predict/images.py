@@ -30,12 +30,37 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 500_000_000
-"""Pictures with more pixels are refused before they are decoded (1.5 GB as RGB). Pillow's own limit is lower; ours allows
-20,000 x 20,000 satellite and slide pictures."""
+"""Pictures with more pixels are refused before they are decoded (1.5 GB as RGB). Pillow's own limit is lower; ours
+allows satellite and slide pictures of 20,000 x 20,000."""
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .webp .tif .tiff .gif .ppm .pgm .pbm .pnm .jp2 .j2k .avif .tga .ico "
-    ".mpo .pcx .sgi .qoi".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".j2k",
+        ".avif",
+        ".tga",
+        ".ico",
+        ".mpo",
+        ".pcx",
+        ".sgi",
+        ".qoi",
+    ]
 )
 
 _pillow_limit = threading.Lock()

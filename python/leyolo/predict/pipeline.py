@@ -1,4 +1,4 @@
-"""Pictures to boxes: letterbox, network, decoding, NMS, back to picture pixels. Stateless: threads may share a Pipeline."""
+"""Pictures to boxes: letterbox, network, decoding, NMS, back to picture pixels. Threads may share a Pipeline."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ class Detections:
 def _anchors(height: int, width: int, strides: tuple[int, ...]) -> tuple[Array, Array]:
     from leyolo.geometry import anchor_points
 
-    return anchor_points(height, width, strides)
+    centers, per_anchor = anchor_points(height, width, strides)
+    return centers, per_anchor
 
 
 class Pipeline:

@@ -40,13 +40,18 @@ class Array(np.ndarray[Any, np.dtype[Any]]):
         return np.asarray(self)
 
     def int(self) -> Array:
-        return self.astype(np.int32)
+        return array(self.astype(np.int32))
 
     def long(self) -> Array:
-        return self.astype(np.int64)
+        return array(self.astype(np.int64))
 
     def float(self) -> Array:
-        return self.astype(np.float32)
+        return array(self.astype(np.float32))
+
+
+def array(values: NDArray[Any]) -> Array:
+    """``values`` seen as an :class:`Array`; nothing is copied."""
+    return values.view(Array)
 
 
 class Boxes:
@@ -56,46 +61,46 @@ class Boxes:
     id = None
 
     def __init__(self, data: NDArray[np.float32], orig_shape: tuple[int, int]) -> None:
-        self.data = np.asarray(data, np.float32).reshape(-1, 6).view(Array)
+        self.data = array(np.asarray(data, np.float32).reshape(-1, 6))
         self.orig_shape = orig_shape
 
     @property
     def xyxy(self) -> Array:
         """``[N, 4]`` corners in picture pixels."""
-        return self.data[:, :4]
+        return array(self.data[:, :4])
 
     @property
     def xywh(self) -> Array:
         """``[N, 4]`` centre x, centre y, width, height in picture pixels."""
         low, high = self.data[:, :2], self.data[:, 2:4]
-        return np.concatenate([(low + high) / 2, high - low], axis=1).view(Array)
+        return array(np.concatenate([(low + high) / 2, high - low], axis=1))
 
     @property
     def xyxyn(self) -> Array:
         """``xyxy`` divided by the picture's width and height."""
-        return self.xyxy / self._extent()
+        return array(self.xyxy / self._extent())
 
     @property
     def xywhn(self) -> Array:
         """``xywh`` divided by the picture's width and height."""
-        return self.xywh / self._extent()
+        return array(self.xywh / self._extent())
 
     @property
     def conf(self) -> Array:
-        return self.data[:, 4]
+        return array(self.data[:, 4])
 
     @property
     def cls(self) -> Array:
         """Class ids, float32 as in ``data``."""
-        return self.data[:, 5]
+        return array(self.data[:, 5])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        return len(self.data), 6
 
-    def _extent(self) -> Array:
+    def _extent(self) -> NDArray[np.float32]:
         height, width = self.orig_shape
-        return np.array([width, height, width, height], np.float32).view(Array)
+        return np.array([width, height, width, height], np.float32)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -205,13 +210,13 @@ class Results:
     def plot(
         self, *, line_width: int | None = None, font_size: float | None = None, labels: bool = True, conf: bool = True
     ) -> Pixels:
-        """The picture with its boxes, a new ``uint8 [H, W, 3]`` RGB array. Widths and sizes default to the picture's."""
+        """The picture with its boxes, a new ``uint8 [H, W, 3]`` RGB array; line and text scale with the picture."""
         from leyolo.predict.draw import annotate
 
         return annotate(self, line_width=line_width, font_size=font_size, labels=labels, conf=conf)
 
     def save(self, filename: str | Path | None = None, **plot: Any) -> str:
-        """Writes the annotated picture and returns its path (default: ``<name>_leyolo.jpg`` in the working directory)."""
+        """Writes the annotated picture and returns its path; default ``<name>_leyolo.jpg`` in the working directory."""
         from leyolo.predict.writers import write_picture
 
         path = Path(filename) if filename is not None else Path(f"{Path(self.path).stem}_leyolo.jpg")

@@ -42,10 +42,12 @@ def run(
 
 
 def _loaded(source: Any, options: sources.Options, depth: int) -> Iterator[Loaded]:
-    """Pictures are loaded ahead on a thread, except of what the caller generates: its code runs on its own thread, in step
-    with the results."""
+    """Pictures are loaded ahead on a thread, except of what the caller generates: its code runs on its own thread, in
+    step with the results."""
     items = sources.items(source, options)
-    if sources.is_single(source) or not isinstance(source, (str, list, tuple, int)) and not hasattr(source, "__fspath__"):
+    if sources.is_single(source) or (
+        not isinstance(source, (str, list, tuple, int)) and not hasattr(source, "__fspath__")
+    ):
         return map(load, items)
     return prefetched(items, depth)
 

@@ -2,7 +2,7 @@
 
 A source is a path (image, video, directory, glob, ``.txt``/``.csv`` list), a URL, a camera number, ``"-"`` (a pipe), an
 array, PIL image, tensor or ``bytes``, or an iterable of any of these. Nothing is decoded before it is asked for and at
-most one picture is held here, so that a directory of a million files or an endless camera needs no more memory than one.
+most one picture is held here, so that a million files or an endless camera need no more memory than one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,12 @@ def count(source: object, options: Options) -> int | None:
     """Number of pictures where it is known without decoding anything, for progress bars."""
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
-        if isinstance(text, bytes) or text == "-" or _is_live(text) or Path(text).suffix.lower() in video.VIDEO_SUFFIXES:
+        if (
+            isinstance(text, bytes)
+            or text == "-"
+            or _is_live(text)
+            or Path(text).suffix.lower() in video.VIDEO_SUFFIXES
+        ):
             return None
         try:
             paths = _paths(text, options)
@@ -92,7 +97,7 @@ def count(source: object, options: Options) -> int | None:
 
 
 def items(source: Any, options: Options) -> Iterator[Item]:
-    """The pictures of ``source`` in order. What is wrong with one of them shows in its ``load``, so the rest goes on."""
+    """The pictures of ``source`` in order. What is wrong with one shows in its ``load``, so that the rest goes on."""
     numbers = iter(range(sys.maxsize))
     return _items(source, options, numbers)
 
@@ -101,7 +106,9 @@ def _items(source: Any, options: Options, numbers: Iterator[int]) -> Iterator[It
     if isinstance(source, (str, os.PathLike)):
         yield from _from_text(os.fsdecode(source), options)
     elif isinstance(source, bool):
-        raise UsageError("source: expected a path, URL, camera number, array, PIL image or an iterable of them, got a bool")
+        raise UsageError(
+            "source: expected a path, URL, camera number, array, PIL image or an iterable of them, got a bool"
+        )
     elif isinstance(source, int):
         yield from _from_video(str(source), options)
     elif isinstance(source, (bytes, bytearray, memoryview)):
@@ -209,8 +216,8 @@ def _denied(error: OSError) -> None:
 
 
 def _list_lines(lines: list[str], where: Path | None) -> list[str]:
-    """Paths of a list: one a line, ``#`` starts a comment line; of a CSV the column named path, image, file, … or else the
-    first. Relative paths are tried beside the list, then from the working directory."""
+    """Paths of a list: one a line, ``#`` starts a comment line; of a CSV the column named path, image, file, … or else
+    the first. Relative paths are tried beside the list, then from the working directory."""
     if where is not None and where.suffix.lower() == ".csv":
         rows = [row for row in csv.reader(lines) if row]
         names = [cell.strip().lower() for cell in rows[0]] if rows else []
@@ -268,7 +275,7 @@ def _from_pipe(options: Options) -> Iterator[Item]:
 def _pipe() -> BinaryIO:
     """Standard input without Python's buffer, whose lock must not be held by a waiting thread when the program ends."""
     try:
-        return io.FileIO(sys.stdin.fileno(), closefd=False)  # type: ignore[return-value]
+        return io.FileIO(sys.stdin.fileno(), closefd=False)
     except (OSError, ValueError):
         return sys.stdin.buffer
 

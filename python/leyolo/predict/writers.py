@@ -97,7 +97,14 @@ def record(result: Results) -> dict[str, Any]:
     height, width = result.orig_shape
     frame = {} if result.frame is None else {"frame": result.frame}
     speed = {stage: round(ms, 3) for stage, ms in result.speed.items()}
-    return {"path": result.path, **frame, "width": width, "height": height, "speed": speed, "detections": result.summary()}
+    return {
+        "path": result.path,
+        **frame,
+        "width": width,
+        "height": height,
+        "speed": speed,
+        "detections": result.summary(),
+    }
 
 
 class Writer(Protocol):

@@ -26,7 +26,7 @@ def decode(
     The head's offsets are relative to a cell's top left corner, in strides; ``centers`` are cell centres in pixels.
     """
     per_class = _sigmoid(logits[..., 5:]) * _sigmoid(logits[..., 4:5])
-    batch, anchors, classes = per_class.shape
+    batch, _, classes = per_class.shape
     if multi_label:
         scores, labels = per_class.reshape(batch, -1), np.broadcast_to(np.arange(classes), per_class.shape)
         labels = labels.reshape(batch, -1)

@@ -32,5 +32,6 @@ def convert(
     checkpoint = weights.load(source)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights.save(path, checkpoint)
+    about = f"{checkpoint.num_classes} classes, head {checkpoint.head}"
     licence = checkpoint.metadata.get("license", "unknown")
-    say(f"{path}: leyolo-{checkpoint.size}, {checkpoint.num_classes} classes, head {checkpoint.head}, licence: {licence}")
+    say(f"{path}: leyolo-{checkpoint.size}, {about}, licence: {licence}")

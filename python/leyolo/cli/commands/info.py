@@ -34,7 +34,11 @@ def info(
     layers = data.pop("layers")
     _print(data)
     print()
-    table("", ("layer", "kind", "in", "out", "parameters", "MACs"), [[_text(v) for v in layer.values()] for layer in layers])
+    table(
+        "",
+        ("layer", "kind", "in", "out", "parameters", "MACs"),
+        [[_text(v) for v in layer.values()] for layer in layers],
+    )
 
 
 def _print(data: dict[str, Any]) -> None:

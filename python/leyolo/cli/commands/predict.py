@@ -32,32 +32,39 @@ def predict(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False),
+        typer.Option(
+            "--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, or cuda[:N].", show_default="cpu")] = None,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="float32; on cuda also float16, bfloat16.", show_default="float32")
     ] = None,
-    imgsz: Annotated[str, typer.Option("--imgsz", help="Network input: side, or height,width; multiples of 32.")] = "640",
+    imgsz: Annotated[
+        str, typer.Option("--imgsz", help="Network input: side, or height,width; multiples of 32.")
+    ] = "640",
     conf: Annotated[float, typer.Option("--conf", help="Keep boxes above this confidence.")] = 0.25,
     iou: Annotated[float, typer.Option("--iou", help="NMS: suppress boxes that overlap a better one by more.")] = 0.7,
     max_det: Annotated[int, typer.Option("--max-det", help="At most this many boxes a picture.")] = 300,
     classes: Annotated[
-        list[str] | None, typer.Option("--classes", help="Only these classes: ids or names, by comma.", show_default=False)
+        list[str] | None,
+        typer.Option("--classes", help="Only these classes: ids or names, by comma.", show_default=False),
     ] = None,
     agnostic_nms: Annotated[
-        bool, typer.Option("--agnostic-nms", help="Boxes suppress boxes of other classes too.")    ] = False,
-    multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="A box may carry several classes.")    ] = False,
+        bool, typer.Option("--agnostic-nms", help="Boxes suppress boxes of other classes too.")
+    ] = False,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="A box may carry several classes.")] = False,
     rect: Annotated[
-        bool, typer.Option("--rect", help="Pad only to a multiple of 32 instead of to a square: faster.")    ] = False,
+        bool, typer.Option("--rect", help="Pad only to a multiple of 32 instead of to a square: faster.")
+    ] = False,
     batch: Annotated[int, typer.Option("--batch", help="Pictures that run together.")] = 1,
     vid_stride: Annotated[int, typer.Option("--vid-stride", help="Take every n-th frame of a video.")] = 1,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Look into the folders below a directory.")
     ] = False,
     as_list: Annotated[
-        bool, typer.Option("--list", help="The source (a file, or - for a pipe) is a list of paths.")    ] = False,
+        bool, typer.Option("--list", help="The source (a file, or - for a pipe) is a list of paths.")
+    ] = False,
     save: Annotated[
         bool | None,
         typer.Option("--save/--no-save", help="Save annotated pictures.", show_default="on, without --format"),
@@ -114,7 +121,12 @@ def predict(
         batch=batch,
     )
     source = sources[0] if len(sources) == 1 else sources
-    wanted = {"picture": format is None if save is None else save, "txt": save_txt, "crop": save_crop, "json": save_json}
+    wanted = {
+        "picture": format is None if save is None else save,
+        "txt": save_txt,
+        "crop": save_crop,
+        "json": save_json,
+    }
     folder = _run_folder(project, name, exist_ok) if any(wanted.values()) else None
     writers = _writers(folder, wanted, save_conf, vid_stride, plot)
     writers += _data_writer(format, output)

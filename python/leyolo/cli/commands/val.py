@@ -22,7 +22,8 @@ def val(
     max_det: Annotated[int, typer.Option("--max-det", help="Boxes a picture.")] = 300,
     batch: Annotated[int, typer.Option("--batch", help="Pictures that run together.")] = 1,
     as_json: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write all numbers here; - is stdout.", show_default=False)
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write all numbers here; - is stdout.", show_default=False),
     ] = None,
 ) -> None:
     """Measure COCO average precision and recall on a data set."""
