@@ -22,13 +22,13 @@ struct Conv2dArgs {
 struct Conv2dTiles {
   int count, wide, narrow_width;  // the first `wide` tiles have narrow_width + 1 vectors, the others narrow_width
 
-  static constexpr Conv2dTiles of(int out_channels, int lanes) {
+  __attribute__((always_inline)) static constexpr Conv2dTiles of(int out_channels, int lanes) {
     int const vectors = (out_channels + lanes - 1) / lanes;
     int const most = lanes == 16 ? 4 : lanes == 8 ? 3 : 2;
     int const count = (vectors + most - 1) / most;
     return {count, vectors % count, vectors / count};
   }
-  constexpr int width(int tile) const { return narrow_width + (tile < wide ? 1 : 0); }
+  __attribute__((always_inline)) constexpr int width(int tile) const { return narrow_width + (tile < wide ? 1 : 0); }
 };
 
 }  // namespace leyolo

@@ -1,0 +1,54 @@
+#include "check.h"
+#include "core/activation_math.h"
+#include "ops/conv2d/conv2d.h"
+#include "tensor.h"
+
+using namespace leyolo;
+
+namespace {
+
+// Every output against plain loops in double; heap arrays of exactly the right size let AddressSanitizer watch the
+// edges.
+void compare(int64_t h, int64_t w, int64_t in, int64_t out, int64_t k, int64_t stride, bool with_residual) {
+  int64_t const p = k / 2, oh = conv_output_size(h, k, stride, p), ow = conv_output_size(w, k, stride, p);
+  Array x = random_array({1, h, w, in}, -1, 1, 1), weight = random_array({out, in, k, k}, -1, 1, 2),
+        bias = random_array({out}, -1, 1, 3), residual = random_array({1, oh, ow, out}, -1, 1, 4);
+  Array packed(DType::f32, {conv2d_packed_size(out, in, k)}), y(DType::f32, {1, oh, ow, out});
+  conv2d_pack(weight.view, bias.view, packed.view);
+  conv2d(x.view, packed.view, with_residual ? residual.view : View(), y.view, View(), k, {stride, p, Activation::silu},
+         test_context());
+  for (int64_t i = 0; i < oh; ++i)
+    for (int64_t j = 0; j < ow; ++j)
+      for (int64_t o = 0; o < out; ++o) {
+        double sum = bias.data()[o];
+        for (int64_t ky = 0; ky < k; ++ky)
+          for (int64_t kx = 0; kx < k; ++kx) {
+            int64_t const r = i * stride - p + ky, c = j * stride - p + kx;
+            if (r < 0 || r >= h || c < 0 || c >= w) continue;
+            for (int64_t m = 0; m < in; ++m)
+              sum += double(x.data()[(r * w + c) * in + m]) * weight.data()[((o * in + m) * k + ky) * k + kx];
+          }
+        double expected = activate(Activation::silu, sum);
+        if (with_residual) expected += residual.data()[(i * ow + j) * out + o];
+        CHECK_NEAR(y.data()[(i * ow + j) * out + o], expected, 2e-5);
+      }
+}
+
+}  // namespace
+
+TEST(conv2d_pointwise_with_every_tail) {
+  for (int64_t out : {1, 15, 16, 33, 48, 64, 80, 88})
+    for (int64_t pixels : {1, 5, 17}) compare(1, pixels, 7, out, 1, 1, true);
+}
+
+TEST(conv2d_windows_over_the_border) {
+  compare(9, 11, 3, 16, 3, 2, false);
+  compare(1, 1, 4, 20, 3, 1, true);
+  compare(2, 3, 5, 9, 5, 1, false);
+  compare(8, 21, 4, 24, 3, 1, true);
+}
+
+TEST(conv2d_rejects_what_does_not_fit) {
+  Array x(DType::f32, {1, 4, 4, 3}), packed(DType::f32, {10}), y(DType::f32, {1, 4, 4, 8});
+  CHECK_THROWS(conv2d(x.view, packed.view, View(), y.view, View(), 1, {}, test_context()));
+}

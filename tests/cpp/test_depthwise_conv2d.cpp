@@ -1,0 +1,73 @@
+#include "check.h"
+#include "core/activation_math.h"
+#include "ops/depthwise_conv2d/depthwise_conv2d.h"
+#include "tensor.h"
+
+using namespace leyolo;
+
+namespace {
+
+struct Case {
+  int64_t h, w, c, kh, kw;
+  Depthwise params;
+};
+
+double at(Case const& t, Array& x, Array& weight, int64_t i, int64_t j, int64_t c) {
+  double sum = 0;
+  for (int64_t ky = 0; ky < t.kh; ++ky)
+    for (int64_t kx = 0; kx < t.kw; ++kx) {
+      int64_t const row = i * t.params.stride[0] - t.params.padding[0] + ky * t.params.dilation[0];
+      int64_t const column = j * t.params.stride[1] - t.params.padding[1] + kx * t.params.dilation[1];
+      if (row < 0 || row >= t.h || column < 0 || column >= t.w) continue;
+      sum += double(x.data()[(row * t.w + column) * t.c + c]) * weight.data()[(c * t.kh + ky) * t.kw + kx];
+    }
+  return sum;
+}
+
+void compare(Case t) {
+  auto const& p = t.params;
+  int64_t const oh = conv_output_size(t.h, t.kh, p.stride[0], p.padding[0], p.dilation[0]);
+  int64_t const ow = conv_output_size(t.w, t.kw, p.stride[1], p.padding[1], p.dilation[1]);
+  Array x = random_array({1, t.h, t.w, t.c}, -1, 1, 1), weight = random_array({t.c, 1, t.kh, t.kw}, -1, 1, 2),
+        bias = random_array({t.c}, -1, 1, 3), y(DType::f32, {1, oh, ow, t.c});
+  Array workspace(DType::u8, {depthwise_conv2d_workspace(x.view, weight.view, y.view)});
+  depthwise_conv2d(x.view, weight.view, bias.view, y.view, workspace.view, p, test_context());
+  for (int64_t i = 0; i < oh; ++i)
+    for (int64_t j = 0; j < ow; ++j)
+      for (int64_t c = 0; c < t.c; ++c)
+        CHECK_NEAR(y.data()[(i * ow + j) * t.c + c], activate(p.activation, at(t, x, weight, i, j, c) + bias.data()[c]),
+                   1e-5);
+
+  // Gradients: the sum of the weight gradient times the weight must equal the sum of gradient' times z without bias.
+  Array g = random_array({1, oh, ow, t.c}, -1, 1, 4), gx(DType::f32, {1, t.h, t.w, t.c}),
+        gw(DType::f32, {t.c, 1, t.kh, t.kw}), gb(DType::f32, {t.c});
+  Array scratch(DType::u8, {depthwise_conv2d_backward_workspace(x.view, weight.view, y.view)});
+  depthwise_conv2d_backward(g.view, x.view, weight.view, bias.view, gx.view, gw.view, gb.view, scratch.view, p,
+                            test_context());
+  double expected = 0, by_weight = 0, by_x = 0;
+  for (int64_t i = 0; i < oh; ++i)
+    for (int64_t j = 0; j < ow; ++j)
+      for (int64_t c = 0; c < t.c; ++c) {
+        double const z = at(t, x, weight, i, j, c);
+        expected += g.data()[(i * ow + j) * t.c + c] * activation_gradient(p.activation, z + bias.data()[c]) * z;
+      }
+  for (int64_t i = 0; i < gw.view.numel(); ++i) by_weight += double(gw.data()[i]) * weight.data()[i];
+  for (int64_t i = 0; i < gx.view.numel(); ++i) by_x += double(gx.data()[i]) * x.data()[i];
+  CHECK_NEAR(by_weight, expected, 1e-3);
+  CHECK_NEAR(by_x, expected, 1e-3);
+}
+
+}  // namespace
+
+TEST(depthwise_strips_and_tails) {
+  for (int64_t k : {3, 5, 7})
+    for (int64_t stride : {1, 2})
+      for (int64_t c : {1, 16, 21})
+        for (int64_t w : {3, 10, 23})
+          compare({7, w, c, k, k, {{stride, stride}, {k / 2, k / 2}, {1, 1}, Activation::silu}});
+}
+
+TEST(depthwise_any_window) {
+  compare({9, 8, 5, 2, 4, {{1, 2}, {0, 3}, {2, 1}, Activation::hardswish}});
+  compare({6, 6, 18, 3, 1, {{3, 1}, {4, 0}, {3, 1}, Activation::relu6}});
+}
