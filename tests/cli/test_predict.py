@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,23 @@ def test_failures_are_lines_and_the_rest_goes_on(run: Run, picture: Picture, tmp
     assert errors[1] == f"error: {Path('x/d.png')}: is empty (0 bytes)"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file names beyond UTF-8")
+def test_a_file_name_that_is_not_utf8(run: Run, picture: Picture, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    picture().rename(tmp_path / name)
+    for flags in (["-o", "out.jsonl"], ["-o", "out.csv"], ["-o", "out.json", "save_txt=True", "save=True"]):
+        assert run("predict", tmp_path / name, "imgsz=96", *flags).code == 0
+    (line,) = Path("out.jsonl").read_text().splitlines()
+    assert Path(json.loads(line)["path"]).name == name
+
+
+def test_a_very_wide_picture(run: Run) -> None:
+    Image.new("RGB", (20000, 3)).save("wide.png")
+    done = run("predict", "wide.png", "imgsz=96", "rect=True", "format=jsonl", "save=True")
+    assert done.code == 0
+    assert json.loads(done.out)["width"] == 20000
+
+
 def test_recursive_and_list(run: Run, picture: Picture) -> None:
     picture("x/deep/a.png")
     done = run("predict", "x", "imgsz=96", "format=jsonl")
@@ -156,7 +174,7 @@ def test_quiet_and_not_verbose(run: Run, picture: Picture) -> None:
         (["zzzz=3"], "'zzzz=3' is neither an option nor a file.\n       See: leyolo predict --help"),
         (["conf=high"], "--conf got 'high': "),
         (["conf=1.5"], "conf must be within 0..1, got 1.5"),
-        (["--batch", "0"], "batch must be at least 1, got 0"),
+        (["--batch", "0"], "batch must be a whole number of at least 1, got 0"),
         (["imgsz=650"], "imgsz must be a multiple of 32, got 650. The nearest: 640 or 672"),
         (["imgsz=large"], "--imgsz must be a side or height,width, for example 640 or 480,640; got 'large'"),
         (["classes=cel"], "the model has no class 'cel'. Did you mean 'cell'?"),

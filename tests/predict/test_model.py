@@ -184,7 +184,9 @@ def test_a_new_head(shared: Path) -> None:
 
 
 def test_what_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"no weights file 'leyolo-nn', and no model of that name\. Did you mean 'leyolo-n'"):
+    with pytest.raises(
+        InputError, match=r"no weights file 'leyolo-nn', and no model of that name\. Did you mean 'leyolo-n'"
+    ):
         LeYOLO("leyolo-nn")
     with pytest.raises(InputError, match="is a directory"):
         LeYOLO(tmp_path)
@@ -200,7 +202,9 @@ def test_a_device_that_is_not_here(shared: Path, bus: Path) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize(("dtype", "boxes", "scores"), [("float32", 0.5, 2e-3), ("float16", 4.0, 2e-2), ("bfloat16", 16, 0.1)])
+@pytest.mark.parametrize(
+    ("dtype", "boxes", "scores"), [("float32", 0.5, 2e-3), ("float16", 4.0, 2e-2), ("bfloat16", 16, 0.1)]
+)
 def test_a_gpu_finds_the_same(model: LeYOLO, bus: Path, shared: Path, dtype: str, boxes: float, scores: float) -> None:
     (found,) = LeYOLO(shared / "weights" / "LeYOLONano.pt", device="cuda", dtype=dtype)(bus, conf=0.5)
     (expected,) = model(bus, conf=0.5)

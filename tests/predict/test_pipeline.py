@@ -112,8 +112,10 @@ def test_filters(options: dict[str, Any], expected: list[int]) -> None:
     [
         ({"conf": 1.5}, "conf must be within 0..1, got 1.5"),
         ({"iou": -0.1}, "iou must be within"),
-        ({"max_det": 0}, "max_det must be at least 1"),
-        ({"batch": 0}, "batch must be at least 1"),
+        ({"max_det": 0}, "max_det must be a whole number of at least 1, got 0"),
+        ({"conf": "high"}, "conf must be a number within 0..1, got 'high'"),
+        ({"batch": 1.5}, "batch must be a whole number"),
+        ({"batch": 0}, "batch must be a whole number of at least 1"),
     ],
 )
 def test_settings_are_checked(options: dict[str, Any], message: str) -> None:

@@ -87,11 +87,11 @@ def decode_image(data: bytes) -> Pixels:
     """Decodes the bytes of an image file to ``uint8 [H, W, 3]`` RGB."""
     if not data:
         raise InputError("is empty (0 bytes)")
-    if data[:2] == b"\xff\xd8":
-        pixels = _decode_jpeg(data)
-        if pixels is not None:
-            return pixels
-    return _decode_with_pillow(data)
+    try:
+        pixels = _decode_jpeg(data) if data[:2] == b"\xff\xd8" else None
+        return _decode_with_pillow(data) if pixels is None else pixels
+    except MemoryError:
+        raise InputError("does not fit in memory") from None
 
 
 def _decode_jpeg(data: bytes) -> Pixels | None:
@@ -188,10 +188,8 @@ def _decode_with_pillow(data: bytes) -> Pixels:
         return pil_to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise InputError(f"is not an image that can be read ({_looks_like(data)})") from None
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except MemoryError:
-        raise InputError("does not fit in memory") from None
     except Exception as error:  # damaged files make Pillow's plugins raise nearly anything
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"is damaged or truncated ({text})") from None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,14 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
             value = getattr(self, name)
+            if not isinstance(value, Real):
+                raise UsageError(f"{name} must be a number within 0..1, got {value!r}")
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} must be within 0..1, got {value:g}")
         for name in ("max_det", "batch"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def image_size(value: Any, stride: int) -> int | tuple[int, int]:

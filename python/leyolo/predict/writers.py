@@ -17,6 +17,9 @@ from leyolo.predict.images import Pixels
 from leyolo.predict.results import Results
 from leyolo.predict.video import VideoWriter, frame_rate
 
+TEXT: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+"""How text goes out. A file name that is not UTF-8 comes out escaped, which in JSON even reads back as it was."""
+
 CSV_HEADER = ("path", "frame", "name", "class", "confidence", "x1", "y1", "x2", "y2")
 
 
@@ -43,7 +46,8 @@ def _umask() -> int:
 
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        with temporary.open("w", **TEXT) as stream:
+            stream.write(text)
 
 
 def write_picture(path: Path, pixels: Pixels) -> None:
@@ -168,7 +172,7 @@ class ToFile:
     def __init__(self, make: type[JsonLines] | type[Csv] | type[Coco], path: Path) -> None:
         self._open = ExitStack()
         temporary = self._open.enter_context(replacing(path))
-        self._writer = make(self._open.enter_context(temporary.open("w", encoding="utf-8", newline="")))
+        self._writer = make(self._open.enter_context(temporary.open("w", **TEXT)))
 
     def write(self, result: Results, stem: str) -> None:
         self._writer.write(result, stem)

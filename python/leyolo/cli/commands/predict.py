@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from leyolo.predict.writers import Writer
 
 _FORMATS = ("jsonl", "csv", "coco")
-_IN, _BOX, _OUT = "Source and model", "Detection", "Output"
+# The panels of the help.
+_MODEL, _IN, _BOX = "Model", "Source", "Detection"
+_SAVE, _DRAW, _OUT = "Saved to the run folder", "Drawing", "Data and messages"
 
 
 def predict(
@@ -33,63 +37,123 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False
+            "--model",
+            "--weights",
+            "-m",
+            help="Weights file (.pt, .safetensors) or name.",
+            rich_help_panel=_MODEL,
+            show_default=False,
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, or cuda[:N].", show_default="cpu")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, or cuda[:N].", rich_help_panel=_MODEL, show_default="cpu")
+    ] = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32; on cuda also float16, bfloat16.", show_default="float32")
+        str | None,
+        typer.Option(
+            "--dtype", help="float32; on cuda also float16, bfloat16.", rich_help_panel=_MODEL, show_default="float32"
+        ),
     ] = None,
     imgsz: Annotated[
-        str, typer.Option("--imgsz", help="Network input: side, or height,width; multiples of 32.")
+        str,
+        typer.Option("--imgsz", help="Network input: side, or height,width; multiples of 32.", rich_help_panel=_BOX),
     ] = "640",
-    conf: Annotated[float, typer.Option("--conf", help="Keep boxes above this confidence.")] = 0.25,
-    iou: Annotated[float, typer.Option("--iou", help="NMS: suppress boxes that overlap a better one by more.")] = 0.7,
-    max_det: Annotated[int, typer.Option("--max-det", help="At most this many boxes a picture.")] = 300,
+    conf: Annotated[
+        float, typer.Option("--conf", help="Keep boxes above this confidence.", rich_help_panel=_BOX)
+    ] = 0.25,
+    iou: Annotated[
+        float,
+        typer.Option("--iou", help="NMS: suppress boxes that overlap a better one by more.", rich_help_panel=_BOX),
+    ] = 0.7,
+    max_det: Annotated[
+        int, typer.Option("--max-det", help="At most this many boxes a picture.", rich_help_panel=_BOX)
+    ] = 300,
     classes: Annotated[
         list[str] | None,
-        typer.Option("--classes", help="Only these classes: ids or names, by comma.", show_default=False),
+        typer.Option(
+            "--classes", help="Only these classes: ids or names, by comma.", rich_help_panel=_BOX, show_default=False
+        ),
     ] = None,
     agnostic_nms: Annotated[
-        bool, typer.Option("--agnostic-nms", help="Boxes suppress boxes of other classes too.")
+        bool, typer.Option("--agnostic-nms", help="Boxes suppress boxes of other classes too.", rich_help_panel=_BOX)
     ] = False,
-    multi_label: Annotated[bool, typer.Option("--multi-label", help="A box may carry several classes.")] = False,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="A box may carry several classes.", rich_help_panel=_BOX)
+    ] = False,
     rect: Annotated[
-        bool, typer.Option("--rect", help="Pad only to a multiple of 32 instead of to a square: faster.")
+        bool,
+        typer.Option(
+            "--rect", help="Pad only to a multiple of 32 instead of to a square: faster.", rich_help_panel=_BOX
+        ),
     ] = False,
-    batch: Annotated[int, typer.Option("--batch", help="Pictures that run together.")] = 1,
-    vid_stride: Annotated[int, typer.Option("--vid-stride", help="Take every n-th frame of a video.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", help="Pictures that run together.", rich_help_panel=_BOX)] = 1,
+    vid_stride: Annotated[
+        int, typer.Option("--vid-stride", help="Take every n-th frame of a video.", rich_help_panel=_IN)
+    ] = 1,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Look into the folders below a directory.")
+        bool, typer.Option("--recursive", "-r", help="Look into the folders below a directory.", rich_help_panel=_IN)
     ] = False,
     as_list: Annotated[
-        bool, typer.Option("--list", help="The source (a file, or - for a pipe) is a list of paths.")
+        bool,
+        typer.Option("--list", help="The source (a file, or - for a pipe) is a list of paths.", rich_help_panel=_IN),
     ] = False,
     save: Annotated[
         bool | None,
-        typer.Option("--save/--no-save", help="Save annotated pictures.", show_default="on, without --format"),
+        typer.Option(
+            "--save/--no-save",
+            help="Save annotated pictures.",
+            rich_help_panel=_SAVE,
+            show_default="on, without --format",
+        ),
     ] = None,
-    save_txt: Annotated[bool, typer.Option("--save-txt", help="Save YOLO text files.")] = False,
-    save_conf: Annotated[bool, typer.Option("--save-conf", help="Confidences in the text files.")] = False,
-    save_crop: Annotated[bool, typer.Option("--save-crop", help="Save every box as a picture.")] = False,
-    save_json: Annotated[bool, typer.Option("--save-json", help="Save COCO predictions.json.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Open every annotated picture in a viewer.")] = False,
-    show_labels: Annotated[bool, typer.Option("--show-labels/--no-show-labels", help="Draw class names.")] = True,
-    show_conf: Annotated[bool, typer.Option("--show-conf/--no-show-conf", help="Draw confidences.")] = True,
+    save_txt: Annotated[bool, typer.Option("--save-txt", help="Save YOLO text files.", rich_help_panel=_SAVE)] = False,
+    save_conf: Annotated[
+        bool, typer.Option("--save-conf", help="Confidences in the text files.", rich_help_panel=_SAVE)
+    ] = False,
+    save_crop: Annotated[
+        bool, typer.Option("--save-crop", help="Save every box as a picture.", rich_help_panel=_SAVE)
+    ] = False,
+    save_json: Annotated[
+        bool, typer.Option("--save-json", help="Save COCO predictions.json.", rich_help_panel=_SAVE)
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Open every annotated picture in a viewer.", rich_help_panel=_DRAW)
+    ] = False,
+    show_labels: Annotated[
+        bool, typer.Option("--show-labels/--no-show-labels", help="Draw class names.", rich_help_panel=_DRAW)
+    ] = True,
+    show_conf: Annotated[
+        bool, typer.Option("--show-conf/--no-show-conf", help="Draw confidences.", rich_help_panel=_DRAW)
+    ] = True,
     line_width: Annotated[
-        int | None, typer.Option("--line-width", help="Pixels.", show_default="by the picture's size")
+        int | None,
+        typer.Option("--line-width", help="Pixels.", rich_help_panel=_DRAW, show_default="by the picture's size"),
     ] = None,
     format: Annotated[
-        str | None, typer.Option("--format", help="Data to stdout: jsonl, csv or coco.", show_default=False)
+        str | None,
+        typer.Option("--format", help="Data to stdout: jsonl, csv or coco.", rich_help_panel=_OUT, show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write --format's data to this file.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write --format's data to this file.", rich_help_panel=_OUT, show_default=False
+        ),
     ] = None,
-    project: Annotated[Path, typer.Option("--project", help="Folder of the run folders.")] = Path("runs/detect"),
-    name: Annotated[str, typer.Option("--name", help="Run folder; numbered if it exists.")] = "predict",
-    exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Write into an existing run folder.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose/--no-verbose", help="A line for every picture.")] = True,
+    project: Annotated[
+        Path, typer.Option("--project", help="Folder of the run folders.", rich_help_panel=_SAVE)
+    ] = Path("runs/detect"),
+    name: Annotated[
+        str, typer.Option("--name", help="Run folder; numbered if it exists.", rich_help_panel=_SAVE)
+    ] = "predict",
+    exist_ok: Annotated[
+        bool, typer.Option("--exist-ok", help="Write into an existing run folder.", rich_help_panel=_SAVE)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say only what went wrong.", rich_help_panel=_OUT)
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose/--no-verbose", help="A line for every picture.", rich_help_panel=_OUT)
+    ] = True,
 ) -> None:
     """Detect objects in pictures, folders, lists, URLs, videos, cameras or a pipe."""
     if not sources:
@@ -146,7 +210,10 @@ def _write_all(results: Any, writers: Sequence[Writer], report: Report, show: di
     from leyolo.predict.writers import Names
 
     names = Names()
-    try:
+    with ExitStack() as closing:  # also what an interrupted run has found is kept
+        for writer in reversed(writers):
+            closing.callback(writer.close)
+        closing.callback(results.close)
         for result in results:
             stem = names.stem(result.path, result.frame)
             for writer in writers:
@@ -154,10 +221,6 @@ def _write_all(results: Any, writers: Sequence[Writer], report: Report, show: di
             if show is not None:
                 result.show(**show)
             report.done(result)
-    finally:
-        results.close()
-        for writer in writers:
-            writer.close()
 
 
 class Report:
@@ -282,5 +345,7 @@ def _data_writer(format: str | None, output: Path | None) -> list[Writer]:
         return []
     kinds: dict[str, Any] = {"jsonl": writers.JsonLines, "csv": writers.Csv, "coco": writers.Coco}
     if output is None or str(output) == "-":
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(**writers.TEXT)
         return [kinds[format](sys.stdout)]
     return [writers.ToFile(kinds[format], output)]
