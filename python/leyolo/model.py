@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -17,6 +17,7 @@ from leyolo.predict.run import collect, run
 from leyolo.predict.sources import Options
 
 if TYPE_CHECKING:
+    from leyolo.eval import Metrics
     from leyolo.predict.results import Results
     from leyolo.weights import Checkpoint
 
@@ -194,17 +195,16 @@ class LeYOLO:
 
     @property
     def network(self) -> Any:
-        """The torch network (``leyolo.models.network.LeYOLONet``) with these weights, in eval mode, made when asked."""
+        """The torch network with these weights, in eval mode, made when asked: ``leyolo.models.network.LeYOLONet``, after
+        :meth:`fuse` the fused one."""
         with self._lock:
             if self._network is None:
-                self._network = backends.network(self.checkpoint, self.device, self.dtype)
-                if self._fused:
-                    self._network.fold()
+                self._network = backends.network(self.checkpoint, self.device, self.dtype, fused=self._fused)
             return self._network
 
     def logits(self, x: Any) -> Any:
-        """Raw head outputs ``[B, A, 4R + C]`` of ``x [B, 3, H, W]`` in 0..1: numpy in, numpy out through our kernels
-        (BN folded); torch in, torch out through the torch network (folded after :meth:`fuse`)."""
+        """Raw head outputs ``[B, A, 4R + C]`` of ``x [B, 3, H, W]`` in 0..1, H and W multiples of 32: numpy in, numpy out
+        through our kernels (BN folded); torch in, torch out through the torch network (fused after :meth:`fuse`)."""
         if is_tensor(x):
             return self.network(x)
         x = np.asarray(x, np.float32)
@@ -213,12 +213,11 @@ class LeYOLO:
         return self.pipeline.engine(np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
 
     def fuse(self) -> LeYOLO:
-        """Folds BN into the torch network's convolutions and switches it to the fused operators. (Prediction on numpy
-        always runs folded.)"""
+        """Folds BN into the convolutions of the torch network and switches it to the fused operators. (Prediction on numpy
+        always runs so.)"""
         with self._lock:
-            if not self._fused and self._network is not None:
-                self._network.fold()
-            self._fused = True
+            if not self._fused:
+                self._fused, self._network = True, None
         return self
 
     def save(self, path: str | Path) -> None:
@@ -235,19 +234,31 @@ class LeYOLO:
 
     def val(
         self,
-        data: Any,
+        data: str | Path,
         *,
-        imgsz: int = 640,
+        images: str | Path | None = None,
+        imgsz: int | Iterable[int] = 640,
         conf: float = 0.001,
         iou: float = 0.7,
         max_det: int = 300,
         batch: int = 1,
-        **rest: Any,
-    ) -> Any:
-        """COCO metrics on a data set (``leyolo.eval``)."""
-        from leyolo.eval import evaluate
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Metrics:
+        """COCO metrics on annotated pictures: square letterbox, several classes a box (``leyolo.eval.validate``).
 
-        return evaluate(self, data, imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, batch=batch, **rest)
+        Args:
+            data: COCO json. images: folder of the pictures; None: the folder of the json.
+            imgsz, conf, iou, max_det, batch: as for :meth:`predict`, with the values that COCO is scored with.
+            progress: called with (done, total) after every picture.
+        """
+        from leyolo.eval import validate
+
+        def predict(paths: list[Path]) -> Iterator[Results]:
+            return self.predict(
+                paths, imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, batch=batch, multi_label=True, stream=True
+            )
+
+        return validate(predict, self.names, data, images=images, progress=progress)[0]
 
     def benchmark(self, **options: Any) -> Any:
         """Latency of this model on this machine (``leyolo.bench.model``)."""

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from leyolo.errors import InputError, LeYOLOError, UsageError
-from leyolo.predict import yolox
 from leyolo.predict.pipeline import Pipeline, Settings, class_ids, image_size, to_picture
 from leyolo.predict.prefetch import prefetched
 from leyolo.predict.results import Results
@@ -145,25 +144,6 @@ def test_class_filter_by_id_or_name() -> None:
         class_ids(["persom"], names)
     with pytest.raises(UsageError, match=r"classes 0..2, got 3"):
         class_ids([3], names)
-
-
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_yolox_decoding(multi_label: bool) -> None:
-    centers = np.array([[4, 4], [12, 4], [4, 12]], np.float32)
-    strides = np.full(3, 8, np.float32)
-    logits = np.full((2, 3, 5 + 2), -10, np.float32)
-    logits[0, 1] = [0.25, 0.5, np.log(2), np.log(4), 10, 2, 1]
-    logits[0, 2] = [0, 0, 0, 0, 10, -1, 3]
-    boxes, scores, labels, counts = yolox.decode(logits, centers, strides, score_threshold=0.5, multi_label=multi_label)
-    assert counts.tolist() == [3 if multi_label else 2, 0]
-    expected = [(2, 1, 3.0), (1, 0, 2.0), *([(1, 1, 1.0)] if multi_label else [])]
-    for row, (anchor, label, logit) in enumerate(expected):
-        assert labels[0, row] == label
-        sigmoid = 1 / (1 + np.exp(-np.float64(logit))) / (1 + np.exp(-10.0))
-        np.testing.assert_allclose(scores[0, row], sigmoid, rtol=1e-5)
-        # the cell's top left corner plus the offset, in strides
-        x, y, w, h = {1: (10, 4, 16, 32), 2: (0, 8, 8, 8)}[anchor]
-        np.testing.assert_allclose(boxes[0, row], [x - w / 2, y - h / 2, x + w / 2, y + h / 2], rtol=1e-5)
 
 
 def results_of(pipeline: Pipeline, source: Any, names: dict[int, str], **options: Any) -> list[Results]:

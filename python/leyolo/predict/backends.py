@@ -40,31 +40,16 @@ def check_dtype(dtype: Any, device: str) -> str:
 
 
 def load_weights(model: str | Path | None) -> Checkpoint:
-    """The weights that ``model`` names: a file, a model name, or None for those inside the package."""
+    """The weights that ``model`` names: a file, a model name (fetched once), or None for those inside the package."""
     from leyolo import weights
-    from leyolo.models.config import SIZES, find_size
 
     if model is None:
-        path = packaged_weights()
-        if path is None:
+        model = packaged_weights()
+        if model is None:
             raise InputError(
                 "there are no weights inside this package\nPass a weights file or a model name (leyolo models)"
             )
-        return weights.load(path)
-    path = Path(model).expanduser()
-    if path.is_file():
-        return weights.load(path)
-    if path.is_dir():
-        raise InputError(f"model '{model}' is a directory, not a weights file")
-    if path.parent == Path(".") and not path.suffix and find_size(str(model)) is not None:
-        raise InputError(f"no weights of '{model}' are here\nPass the file: the official .pt, or a .safetensors")
-    names = [f"leyolo-{size}" for size in SIZES]
-    files = (
-        [str(p) for p in path.parent.glob("*") if p.suffix in (".pt", ".safetensors")] if path.parent.is_dir() else []
-    )
-    raise InputError(
-        f"there is no weights file '{model}', and no model of that name.{nearest(str(model), names + files)}"
-    )
+    return weights.load(weights.resolve(model))
 
 
 def packaged_weights() -> Path | None:
@@ -90,14 +75,19 @@ def _torch(why: str) -> Any:
     return torch
 
 
-def network(checkpoint: Checkpoint, device: str, dtype: str) -> Any:
-    """The torch network with these weights, channels last, in eval mode."""
+def network(checkpoint: Checkpoint, device: str, dtype: str, *, fused: bool) -> Any:
+    """The torch network with these weights, channels last, in eval mode; ``fused``: folded, on the CPU as one operator."""
     torch = _torch("the torch network")
     from leyolo.models.transfer import to_torch
 
+    if device == "cpu" and fused:
+        from leyolo.models.fused import FusedNetwork
+
+        return FusedNetwork(checkpoint)
     if device != "cpu" and not torch.cuda.is_available():
         raise MissingDependencyError(f"device {device}: this torch ({torch.__version__}) sees no CUDA device")
-    return to_torch(checkpoint).eval().to(device, getattr(torch, dtype))
+    made = to_torch(checkpoint).eval().to(device, getattr(torch, dtype))
+    return made.fold() if fused else made
 
 
 class TorchEngine:
@@ -105,7 +95,7 @@ class TorchEngine:
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         self._torch = _torch(f"device {device}")
-        self._network = network(checkpoint, device, dtype).fold()
+        self._network = network(checkpoint, device, dtype, fused=True)
         self._device, self._dtype = device, getattr(self._torch, dtype)
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

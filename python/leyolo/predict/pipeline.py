@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from leyolo import _C
 from leyolo.errors import UsageError, nearest
-from leyolo.predict import yolox
+from leyolo.geometry import anchor_points, unletterbox_boxes
 from leyolo.predict.images import Pixels
 
 Array = NDArray[Any]
@@ -41,7 +41,7 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, Real):
                 raise UsageError(f"{name} must be a number within 0..1, got {value!r}")
-            if not 0 <= value <= 1:
+            if not 0 <= float(value) <= 1:
                 raise UsageError(f"{name} must be within 0..1, got {value:g}")
         for name in ("max_det", "batch"):
             value = getattr(self, name)
@@ -91,12 +91,7 @@ class Detections:
     speed: dict[str, float] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=32)
-def _anchors(height: int, width: int, strides: tuple[int, ...]) -> tuple[Array, Array]:
-    from leyolo.geometry import anchor_points
-
-    centers, per_anchor = anchor_points(height, width, strides)
-    return centers, per_anchor
+_anchors = lru_cache(maxsize=32)(anchor_points)
 
 
 class Pipeline:
@@ -129,7 +124,9 @@ class Pipeline:
             each = (time.perf_counter() - inferred) * 1e3 / len(group)
             for (index, _, scale, (left, top), before), (boxes, scores, labels) in zip(group, found, strict=True):
                 start = time.perf_counter()
-                placed = to_picture(boxes, scale, left, top, images[index].shape)
+                placed = unletterbox_boxes(
+                    boxes, images[index].shape, shape[:2], scale=scale, padding=(left, top)
+                )
                 speed = {
                     "preprocess": before + (ready - begin) * 1e3 / len(group),
                     "inference": (inferred - ready) * 1e3 / len(group),
@@ -160,10 +157,10 @@ class Pipeline:
 
     def _decode(self, logits: Array, centers: Array, strides: Array, settings: Settings) -> tuple[Array, ...]:
         if self.head == "yolox":
-            return yolox.decode(
+            return _C.yolox_decode(
                 logits, centers, strides, score_threshold=settings.conf, multi_label=settings.multi_label
             )
-        decoded: tuple[Array, ...] = _C.detect_decode(
+        return _C.detect_decode(
             logits,
             centers,
             strides,
@@ -171,14 +168,3 @@ class Pipeline:
             score_threshold=settings.conf,
             multi_label=settings.multi_label,
         )
-        return decoded
-
-
-def to_picture(
-    boxes: NDArray[np.float32], scale: float, left: float, top: float, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
-    """Boxes from network-input pixels to picture pixels, clipped to the picture's edges."""
-    boxes = (boxes - np.array([left, top, left, top], np.float32)) / np.float32(scale)
-    np.clip(boxes[:, 0::2], 0, shape[1], out=boxes[:, 0::2])
-    np.clip(boxes[:, 1::2], 0, shape[0], out=boxes[:, 1::2])
-    return boxes
