@@ -195,16 +195,16 @@ class LeYOLO:
 
     @property
     def network(self) -> Any:
-        """The torch network with these weights, in eval mode, made when asked: ``leyolo.models.network.LeYOLONet``, after
-        :meth:`fuse` the fused one."""
+        """The torch network with these weights, in eval mode, made when asked:
+        ``leyolo.models.network.LeYOLONet``, after :meth:`fuse` the fused one."""
         with self._lock:
             if self._network is None:
                 self._network = backends.network(self.checkpoint, self.device, self.dtype, fused=self._fused)
             return self._network
 
     def logits(self, x: Any) -> Any:
-        """Raw head outputs ``[B, A, 4R + C]`` of ``x [B, 3, H, W]`` in 0..1, H and W multiples of 32: numpy in, numpy out
-        through our kernels (BN folded); torch in, torch out through the torch network (fused after :meth:`fuse`)."""
+        """Raw head outputs ``[B, A, 4R + C]`` of ``x [B, 3, H, W]`` in 0..1, H and W multiples of 32: numpy in, numpy
+        out through our kernels (BN folded); torch in, torch out through the torch network (after :meth:`fuse` fused)."""
         if is_tensor(x):
             return self.network(x)
         x = np.asarray(x, np.float32)

@@ -74,7 +74,7 @@ def test_info_on_a_model(run: Run, weights_file: Path) -> None:
 def test_info_on_what_is_no_model(run: Run, tmp_path: Path, weights_file: Path) -> None:
     done = run("info", weights_file.with_name("randm.safetensors"))
     assert done.code == 3
-    assert f"Did you mean '{weights_file}'?" in done.err
+    assert f"did you mean {weights_file}?" in done.err
     (tmp_path / "x.pt").write_bytes(b"not weights")
     done = run("info", tmp_path / "x.pt")
     assert done.code == 3
@@ -179,3 +179,18 @@ def test_doctor_on_old_torch_and_builds_without_operators(run: Run, monkeypatch:
     found = states(run)[1]
     assert "no torch operators" in found["torch"]["text"] or found["torch"]["state"] == "note"
     assert found["build"]["state"] == "warning"
+
+
+def test_benchmark_of_a_model(run: Run, weights_file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "benchmark.json"
+    arguments = ["--imgsz=64", "--rounds=2", "--threads=1", "--runtimes=leyolo", f"--json={target}"]
+    done = run("benchmark", "model", "--model", weights_file, *arguments)
+    assert done.code == 0, done.err
+    (row,) = json.loads(target.read_text())["rows"]
+    assert row["name"] == "leyolo"
+    assert row["median_ms"] > 0
+    assert row["ratio_to_ours"] == 1
+    assert "leyolo" in done.out
+    done = run("benchmark", "model", "--model", weights_file, "--runtimes=onnxruntme")
+    assert done.code == 2
+    assert "did you mean 'onnxruntime'" in done.err

@@ -185,10 +185,10 @@ def test_a_new_head(shared: Path) -> None:
 
 def test_what_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        InputError, match=r"no weights file 'leyolo-nn', and no model of that name\. Did you mean 'leyolo-n'"
+        InputError, match="'leyolo-nn' is neither a file nor one of leyolo-n, .*; did you mean leyolo-n"
     ):
         LeYOLO("leyolo-nn")
-    with pytest.raises(InputError, match="is a directory"):
+    with pytest.raises(InputError, match="is a folder, expected a weights file"):
         LeYOLO(tmp_path)
     monkeypatch.setattr("leyolo.predict.backends.packaged_weights", lambda: None)
     with pytest.raises(InputError, match="no weights inside this package"):

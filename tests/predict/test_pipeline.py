@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from leyolo.errors import InputError, LeYOLOError, UsageError
-from leyolo.predict.pipeline import Pipeline, Settings, class_ids, image_size, to_picture
+from leyolo.predict.pipeline import Pipeline, Settings, class_ids, image_size
 from leyolo.predict.prefetch import prefetched
 from leyolo.predict.results import Results
 from leyolo.predict.run import collect, run
@@ -65,12 +65,6 @@ def test_nothing_found(pipeline: Pipeline) -> None:
     (found,) = pipeline([np.zeros((50, 70, 3), np.uint8)], Settings(imgsz=64))
     assert found.boxes.shape == (0, 4)
     assert found.scores.shape == found.labels.shape == (0,)
-
-
-def test_boxes_are_clipped_to_the_picture() -> None:
-    boxes = np.array([[-20, 0, 700, 500], [100, 200, 300, 400]], np.float32)
-    out = to_picture(boxes, 0.5, 10, 20, (480, 640, 3))
-    np.testing.assert_allclose(out, [[0, 0, 640, 480], [180, 360, 580, 480]])
 
 
 class Scripted(Pipeline):

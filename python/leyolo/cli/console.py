@@ -18,7 +18,8 @@ def _styled(text: str, code: str) -> str:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    # File names may hold bytes that are no text.
+    print(text.encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:
@@ -50,6 +51,7 @@ class _Bar:
         self._task = progress.add_task("predict", total=total)
 
     def line(self, text: str) -> None:
+        text = text.encode(errors="backslashreplace").decode()
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def advance(self) -> None:

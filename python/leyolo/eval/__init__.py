@@ -13,9 +13,12 @@ __all__ = ["CocoData", "DataError", "Metrics", "class_map", "coco_rows", "read_c
 
 
 class _Boxes(Protocol):
-    xyxy: Any
-    conf: Any
-    cls: Any
+    @property
+    def xyxy(self) -> Any: ...
+    @property
+    def conf(self) -> Any: ...
+    @property
+    def cls(self) -> Any: ...
 
 
 class _Result(Protocol):

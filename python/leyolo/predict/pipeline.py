@@ -124,9 +124,7 @@ class Pipeline:
             each = (time.perf_counter() - inferred) * 1e3 / len(group)
             for (index, _, scale, (left, top), before), (boxes, scores, labels) in zip(group, found, strict=True):
                 start = time.perf_counter()
-                placed = unletterbox_boxes(
-                    boxes, images[index].shape, shape[:2], scale=scale, padding=(left, top)
-                )
+                placed = unletterbox_boxes(boxes, images[index].shape, shape[:2], scale=scale, padding=(left, top))
                 speed = {
                     "preprocess": before + (ready - begin) * 1e3 / len(group),
                     "inference": (inferred - ready) * 1e3 / len(group),

@@ -20,7 +20,9 @@ def _benchmark() -> None:
 def model(
     model: Annotated[
         str | None,
-        typer.Option("--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False),
+        typer.Option(
+            "--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False
+        ),
     ] = None,
     imgsz: Annotated[int, typer.Option("--imgsz", help="Side of the network input, a multiple of 32.")] = 640,
     batch: Annotated[int, typer.Option("--batch", help="Pictures that run together.")] = 1,
@@ -71,7 +73,9 @@ def model(
         for row in sorted(report["rows"], key=lambda row: (row["name"].startswith("predict"), row["median_ms"]))
     ]
     environment = report["environment"]
-    title = f"leyolo-{leyolo.checkpoint.size}, {imgsz} x {imgsz}, batch {batch}, {environment['threads']} threads, float32"
+    title = (
+        f"leyolo-{leyolo.checkpoint.size}, {imgsz} x {imgsz}, batch {batch}, {environment['threads']} threads, float32"
+    )
     say(f"{title}; {environment['processor']}")
     table("", ("runtime", "version", "ms", "quartiles", "times ours"), rows)
     for skipped in report["skipped"]:

@@ -16,7 +16,9 @@ def val(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False),
+        typer.Option(
+            "--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False
+        ),
     ] = None,
     imgsz: Annotated[int, typer.Option("--imgsz", help="Side of the network input, a multiple of 32.")] = 640,
     conf: Annotated[float, typer.Option("--conf", help="Keep boxes above this confidence.")] = 0.001,
