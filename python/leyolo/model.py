@@ -204,7 +204,7 @@ class LeYOLO:
 
     def logits(self, x: Any) -> Any:
         """Raw head outputs ``[B, A, 4R + C]`` of ``x [B, 3, H, W]`` in 0..1, H and W multiples of 32: numpy in, numpy
-        out through our kernels (BN folded); torch in, torch out through the torch network (after :meth:`fuse` fused)."""
+        out through our kernels (BN folded); torch in, torch out through :attr:`network`."""
         if is_tensor(x):
             return self.network(x)
         x = np.asarray(x, np.float32)
@@ -213,8 +213,8 @@ class LeYOLO:
         return self.pipeline.engine(np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
 
     def fuse(self) -> LeYOLO:
-        """Folds BN into the convolutions of the torch network and switches it to the fused operators. (Prediction on numpy
-        always runs so.)"""
+        """Folds BN into the convolutions of the torch network and switches it to the fused operators. (Prediction on
+        numpy always runs so.)"""
         with self._lock:
             if not self._fused:
                 self._fused, self._network = True, None
