@@ -94,3 +94,17 @@ def letterbox(
     out: Array | None = None,
 ) -> tuple[Array, float, tuple[int, int]]: ...
 def box_iou(boxes1: Array, boxes2: Array) -> Array: ...
+def nms(boxes: Array, scores: Array, iou_threshold: float) -> NDArray[np.int64]: ...
+def batched_nms(
+    boxes: Array, scores: Array, idxs: NDArray[np.int64], iou_threshold: float
+) -> NDArray[np.int64]: ...
+def nms_padded(
+    boxes: Array,
+    scores: Array,
+    labels: NDArray[np.int64] | None = None,
+    *,
+    iou_threshold: float,
+    max_det: int,
+    score_threshold: float = ...,
+    counts: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
