@@ -16,14 +16,6 @@ static void run_nms(View const& boxes, View const& scores, View const& labels, V
   nms(boxes, scores, labels, counts, indices, kept, w, params, numpy_context());
 }
 
-static View one_image(View v) {  // [N, ...] as [1, N, ...]
-  if (!v) return v;
-  std::copy_backward(v.shape, v.shape + v.rank, v.shape + v.rank + 1);
-  v.shape[0] = 1;
-  ++v.rank;
-  return v;
-}
-
 static py::array numpy_batched_nms(py::array const& boxes, py::array const& scores, Optional const& idxs,
                                    double iou_threshold) {
   View const b = view(boxes, "nms: boxes"), s = view(scores, "nms: scores"), l = view(idxs, "nms: idxs");
@@ -33,7 +25,7 @@ static py::array numpy_batched_nms(py::array const& boxes, py::array const& scor
   int64_t found = 0;
   View kept = view(py::array(py::array_t<int64_t>(1)), "nms: kept");
   kept.data = &found;
-  run_nms(one_image(b), one_image(s), one_image(l), View(), one_image(view(indices, "nms: indices")), kept,
+  run_nms(batch_of_one(b), batch_of_one(s), batch_of_one(l), View(), batch_of_one(view(indices, "nms: indices")), kept,
           {iou_threshold, -std::numeric_limits<double>::infinity()});
   return py::array_t<int64_t>(found, indices.data());
 }

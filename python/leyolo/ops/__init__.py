@@ -9,8 +9,10 @@ from leyolo.ops.detect_decode import detect_decode, yolox_decode
 from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
 from leyolo.ops.letterbox import letterbox
+from leyolo.ops.nms import batched_nms, nms, nms_padded
 
 __all__ = [
+    "batched_nms",
     "box_iou",
     "conv2d",
     "depthwise_conv2d",
@@ -18,5 +20,7 @@ __all__ = [
     "forward",
     "inverted_bottleneck",
     "letterbox",
+    "nms",
+    "nms_padded",
     "yolox_decode",
 ]
