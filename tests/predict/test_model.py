@@ -185,7 +185,7 @@ def test_a_new_head(shared: Path) -> None:
 
 def test_what_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        InputError, match="'leyolo-nn' is neither a file nor one of leyolo-n, .*; did you mean leyolo-n"
+        InputError, match=r"'leyolo-nn' is neither a file nor one of leyolo-n, .*; did you mean leyolo-n"
     ):
         LeYOLO("leyolo-nn")
     with pytest.raises(InputError, match="is a folder, expected a weights file"):

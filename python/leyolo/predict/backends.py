@@ -76,7 +76,7 @@ def _torch(why: str) -> Any:
 
 
 def network(checkpoint: Checkpoint, device: str, dtype: str, *, fused: bool) -> Any:
-    """The torch network with these weights, channels last, in eval mode; ``fused``: folded, on the CPU as one operator."""
+    """The torch network with these weights, channels last, in eval mode; ``fused``: folded, on the CPU one operator."""
     torch = _torch("the torch network")
     from leyolo.models.transfer import to_torch
 

@@ -45,9 +45,8 @@ def _umask() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        with temporary.open("w", **TEXT) as stream:
-            stream.write(text)
+    with replacing(path) as temporary, temporary.open("w", **TEXT) as stream:
+        stream.write(text)
 
 
 def write_picture(path: Path, pixels: Pixels) -> None:
