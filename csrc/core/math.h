@@ -1,10 +1,11 @@
 // Scalar helpers that the CPU and the CUDA twin of an op both compile, so that both take the same decisions.
+// Always inlined: `*.simd.cpp` files use them on vectors and must leave no symbol behind.
 #pragma once
 
 #ifdef __CUDACC__
 #define LEYOLO_HD __host__ __device__ __forceinline__
 #else
-#define LEYOLO_HD inline
+#define LEYOLO_HD inline __attribute__((always_inline))
 #endif
 
 namespace leyolo {

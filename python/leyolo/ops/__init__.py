@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from leyolo.ops.box_iou import box_iou
+from leyolo.ops.box_iou import box_iou, complete_box_iou, distance_box_iou, generalized_box_iou
+from leyolo.ops.boxes import box_area, box_convert, clip_boxes_to_image, remove_small_boxes
 from leyolo.ops.conv2d import conv2d
 from leyolo.ops.depthwise_conv2d import depthwise_conv2d
 from leyolo.ops.detect_decode import detect_decode, yolox_decode
@@ -13,14 +14,21 @@ from leyolo.ops.nms import batched_nms, nms, nms_padded
 
 __all__ = [
     "batched_nms",
+    "box_area",
+    "box_convert",
     "box_iou",
+    "clip_boxes_to_image",
+    "complete_box_iou",
     "conv2d",
     "depthwise_conv2d",
     "detect_decode",
+    "distance_box_iou",
     "forward",
+    "generalized_box_iou",
     "inverted_bottleneck",
     "letterbox",
     "nms",
     "nms_padded",
+    "remove_small_boxes",
     "yolox_decode",
 ]
