@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leyolo.ops.box_iou import box_iou, complete_box_iou, distance_box_iou, generalized_box_iou
+from leyolo.ops.box_iou_loss import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 from leyolo.ops.boxes import box_area, box_convert, clip_boxes_to_image, remove_small_boxes
 from leyolo.ops.conv2d import conv2d
 from leyolo.ops.depthwise_conv2d import depthwise_conv2d
@@ -19,12 +20,15 @@ __all__ = [
     "box_iou",
     "clip_boxes_to_image",
     "complete_box_iou",
+    "complete_box_iou_loss",
     "conv2d",
     "depthwise_conv2d",
     "detect_decode",
     "distance_box_iou",
+    "distance_box_iou_loss",
     "forward",
     "generalized_box_iou",
+    "generalized_box_iou_loss",
     "inverted_bottleneck",
     "letterbox",
     "nms",
