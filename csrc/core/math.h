@@ -4,7 +4,8 @@
 #ifdef __CUDACC__
 #define LEYOLO_HD __host__ __device__ __forceinline__
 #else
-#define LEYOLO_HD inline
+// Always inlined: vector code of several instruction sets instantiates these, and no copy may reach the linker.
+#define LEYOLO_HD inline __attribute__((always_inline))
 #endif
 
 namespace leyolo {
