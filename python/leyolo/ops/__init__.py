@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from leyolo.ops.assignment import Assignment
 from leyolo.ops.box_iou import box_iou
 from leyolo.ops.conv2d import conv2d
 from leyolo.ops.depthwise_conv2d import depthwise_conv2d
 from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
+from leyolo.ops.simota import simota_assign, simota_cost
 
-__all__ = ["box_iou", "conv2d", "depthwise_conv2d", "forward", "inverted_bottleneck"]
+__all__ = [
+    "Assignment",
+    "box_iou",
+    "conv2d",
+    "depthwise_conv2d",
+    "forward",
+    "inverted_bottleneck",
+    "simota_assign",
+    "simota_cost",
+]
