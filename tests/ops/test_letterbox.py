@@ -105,6 +105,19 @@ def test_values(size: tuple[int, ...], dtype: torch.dtype) -> None:
         assert torch.equal(ours[0], reference[0])
 
 
+def test_every_byte_is_divided_exactly() -> None:
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3)
+    assert np.array_equal(C.letterbox(image, (1, 256))[0][0], unit(image))
+
+
+def test_exact_halves_of_every_width() -> None:
+    for width in (*range(1, 40), 321):
+        image = picture(6, 2 * width)
+        for swap_rb in (False, True):
+            x, _, _ = C.letterbox(image, (3, width), swap_rb=swap_rb)
+            assert np.array_equal(x[0], unit(expected(image, (3, width), swap_rb=swap_rb)))
+
+
 def test_numpy_and_torch_give_the_same_bits() -> None:
     image = picture(123, 77)
     for name in ("float32", "float16"):

@@ -5,6 +5,7 @@
 #include "core/cpu.h"
 #include "core/dispatch.h"
 #include "ops/box_iou/box_iou_args.h"
+#include "ops/box_iou/box_iou_tile.h"
 
 namespace leyolo {
 
@@ -15,23 +16,9 @@ namespace {
 
 int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-template <class A>
-IouBox<A> at(IouTile<A> const& t, int j) {
-  return {t.plane[0][j], t.plane[1][j], t.plane[2][j], t.plane[3][j],
-          t.plane[4][j], t.plane[5][j], t.plane[6][j], t.plane[7][j]};
-}
-template <class A>
-void put(IouTile<A>& t, int j, IouBox<A> const& b) {
-  A const fields[] = {b.x1, b.y1, b.x2, b.y2, b.area, b.cx, b.cy, b.angle};
-  for (int p = 0; p < kIouPlanes; ++p) t.plane[p][j] = fields[p];
-}
-
 template <class A, class T>
 void fill(IouTile<A>& tile, T const* boxes, int count, IouParams const& params) {
-  for (int j = 0; j < count; ++j) put(tile, j, iou_box<A>(boxes + 4 * j, params.format, params.kind));
-  // The rest of the last vector repeats the last box: no NaN that is not there.
-  int const whole = std::min(kIouColumns, (count + 15) / 16 * 16);
-  for (int j = count; j < whole; ++j) put(tile, j, at(tile, count - 1));
+  fill_tile(tile, boxes, count, params.format, params.kind);
 }
 template <class A, class T>
 void fill(IouBox<A>* rows, T const* boxes, int count, IouParams const& params) {
@@ -55,7 +42,7 @@ void pairs(IouArgs<double> const& a) {
   for_kind(a.kind, [&](auto kind) {
     IouPair<decltype(kind)::value, false, double, double> pair;
     for (int i = 0; i < a.rows; ++i)
-      for (int j = 0; j < a.columns; ++j) a.out[i * a.pitch + j] = pair.score(a.row[i], at(*a.tile, j), a.eps);
+      for (int j = 0; j < a.columns; ++j) a.out[i * a.pitch + j] = pair.score(a.row[i], box_at(*a.tile, j), a.eps);
   });
 }
 
@@ -65,12 +52,12 @@ void gradients(IouArgs<double> const& a) {
     for (int i = 0; i < a.rows; ++i)
       for (int j = 0; j < a.columns; ++j) {
         double const g = a.g[i * a.pitch + j];
-        IouBox<double> const column = at(*a.tile, j);
+        IouBox<double> const column = box_at(*a.tile, j);
         IouBox<double> const &self = a.row_gradient ? a.row[i] : column, &other = a.row_gradient ? column : a.row[i];
         pair.score(self, other, a.eps);
-        IouBox<double> total = a.row_gradient ? a.row_gradient[i] : at(*a.column_gradient, j);
+        IouBox<double> total = a.row_gradient ? a.row_gradient[i] : box_at(*a.column_gradient, j);
         add_to(total, pair.gradient(self, other, a.eps, g));
-        a.row_gradient ? void(a.row_gradient[i] = total) : put(*a.column_gradient, j, total);
+        a.row_gradient ? void(a.row_gradient[i] = total) : put_box(*a.column_gradient, j, total);
       }
   });
 }
@@ -114,7 +101,7 @@ struct Backward {
                  nullptr, &total});
     }
     for (int j = 0; j < count; ++j)
-      iou_box_gradient(mine + 4 * j, params.format, params.kind, at(total, j), to + 4 * (batch * m + first + j));
+      iou_box_gradient(mine + 4 * j, params.format, params.kind, box_at(total, j), to + 4 * (batch * m + first + j));
   }
 };
 

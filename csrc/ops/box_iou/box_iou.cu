@@ -12,7 +12,8 @@ __global__ void box_iou_kernel(T const* a, T const* b, A* out, int64_t n, int64_
   if (k >= pairs) return;
   int64_t const row = k / m, j = k % m;
   IouPair<kind, false, A, A> pair;
-  out[k] = pair.score(iou_box<A>(a + 4 * row, format, kind), iou_box<A>(b + 4 * (m * (row / n) + j), format, kind), eps);
+  out[k] =
+      pair.score(iou_box<A>(a + 4 * row, format, kind), iou_box<A>(b + 4 * (m * (row / n) + j), format, kind), eps);
 }
 
 template <BoxIou kind, class A, class T>

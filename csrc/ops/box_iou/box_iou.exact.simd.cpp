@@ -7,8 +7,7 @@ namespace leyolo::LEYOLO_ISA {
 namespace {
 
 LEYOLO_INLINE IouBox<vf> broadcast(IouBox<float> const& b) {
-  return {splat(b.x1),   splat(b.y1), splat(b.x2), splat(b.y2),
-          splat(b.area), splat(b.cx), splat(b.cy), splat(b.angle)};
+  return {splat(b.x1), splat(b.y1), splat(b.x2), splat(b.y2), splat(b.area), splat(b.cx), splat(b.cy), splat(b.angle)};
 }
 LEYOLO_INLINE IouBox<vf> columns_at(IouTile<float> const& t, int j) {
   return {load(t.plane[0] + j), load(t.plane[1] + j), load(t.plane[2] + j), load(t.plane[3] + j),
@@ -44,8 +43,8 @@ LEYOLO_INLINE void row_gradients(IouArgs<float> const& a) {
       pair.score(box, other, a.eps);
       add_to(total, pair.gradient(box, other, a.eps, j + kLanes <= a.columns ? load(g) : load_part(g, a.columns - j)));
     }
-    add_to(a.row_gradient[i], IouBox<float>{sum(total.x1), sum(total.y1), sum(total.x2), sum(total.y2),
-                                            sum(total.area), sum(total.cx), sum(total.cy), sum(total.angle)});
+    add_to(a.row_gradient[i], IouBox<float>{sum(total.x1), sum(total.y1), sum(total.x2), sum(total.y2), sum(total.area),
+                                            sum(total.cx), sum(total.cy), sum(total.angle)});
   }
 }
 

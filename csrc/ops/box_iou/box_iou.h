@@ -1,5 +1,5 @@
-// Pairwise IoU of axis-aligned boxes and its relatives: generalized (Rezatofighi et al., arXiv 1902.09630), distance and
-// complete (Zheng et al., arXiv 1911.08287).
+// Pairwise IoU of axis-aligned boxes and its relatives: generalized (Rezatofighi et al., arXiv 1902.09630), distance
+// and complete (Zheng et al., arXiv 1911.08287).
 #pragma once
 
 #include "core/context.h"

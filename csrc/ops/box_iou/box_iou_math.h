@@ -56,7 +56,7 @@ LEYOLO_HD IouBox<A> iou_box(T const* p, BoxFormat format, BoxIou kind) {
 template <BoxIou kind, bool loss, class V, class S>
 struct IouPair {
   V dx, dy, w, h, inter, bare, joined, iou;  // bare: area of the union; joined: the same, in losses plus eps
-  V hull_dx, hull_dy, hull_w, hull_h;  // the smallest box around both
+  V hull_dx, hull_dy, hull_w, hull_h;        // the smallest box around both
   V gap_x, gap_y, distance, diagonal;
   V turn, alpha;
 

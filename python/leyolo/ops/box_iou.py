@@ -37,7 +37,7 @@ def box_iou_reference(
     near = iou - distance / (hull.square().sum(-1) + eps)
     if kind == "distance":
         return near
-    angle1, angle2 = (torch.atan((h - l)[..., 0] / (h - l)[..., 1]) for l, h in ((low1, high1), (low2, high2)))
+    angle1, angle2 = (torch.atan(side[..., 0] / side[..., 1]) for side in (high1 - low1, high2 - low2))
     v = 4 / math.pi**2 * (angle1 - angle2) ** 2
     alpha = (v / (1 - iou + v + eps)).detach()
     return near - alpha * v

@@ -26,8 +26,8 @@ def upcast(boxes: Tensor) -> Tensor:
 def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
     """Areas of ``boxes`` [..., 4]: [...], float16 and bfloat16 in float32.
 
-    ``fmt`` is xyxy (two corners), xywh (upper left corner and size) or cxcywh (centre and size); the unit is that of the
-    coordinates, squared. Negative where a box is inside out in one direction. As ``torchvision.ops.box_area``.
+    ``fmt`` is xyxy (two corners), xywh (upper left corner and size) or cxcywh (centre and size); the unit is that of
+    the coordinates, squared. Negative where a box is inside out in one direction. As ``torchvision.ops.box_area``.
     """
     _check("box_area", boxes, fmt=fmt)
     b = upcast(boxes)
@@ -37,7 +37,7 @@ def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
 
 
 def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
-    """``boxes`` [..., 4] from one format to another: xyxy, xywh (upper left corner and size) or cxcywh (centre and size).
+    """``boxes`` [..., 4] from one format to another: xyxy, xywh (upper left corner, size) or cxcywh (centre, size).
 
     Always a new tensor, in the dtype of ``boxes``. As ``torchvision.ops.box_convert``.
     """
