@@ -26,7 +26,8 @@ def anchor_points(height: int, width: int, strides: Sequence[int]) -> tuple[Floa
     for stride in strides:
         if stride < 1 or height < 1 or width < 1 or height % stride or width % stride:
             raise ValueError(
-                f"anchor_points: height and width must be positive multiples of the stride {stride}, got {height} x {width}"
+                f"anchor_points: height and width must be positive multiples of the stride {stride}, "
+                f"got {height} x {width}"
             )
         rows, columns = height // stride, width // stride
         y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
@@ -114,8 +115,8 @@ def unletterbox_boxes(
         boxes: [..., 4] xyxy in input pixels.
         image_shape: (height, width) of the image; more entries are ignored.
         input_shape: (height, width) of the network input.
-        scale, padding: what the letterbox used, padding as (left, top). Without them they are what the two shapes imply:
-            right unless ``scale_up`` was off or ``rect`` padded both sides.
+        scale, padding: what the letterbox used, padding as (left, top). Without them, what the two shapes imply: right
+            unless ``scale_up`` was off or ``rect`` padded both sides.
 
     Returns:
         float32 [..., 4].
@@ -136,6 +137,7 @@ def unletterbox_boxes(
         scale = min(input_height / height, input_width / width)
     if padding is None:
         padding = round((input_width - width * scale) / 2 - 0.1), round((input_height - height * scale) / 2 - 0.1)
-    moved = boxes.astype(np.float32) - np.float32([*padding, *padding])
-    limits = np.float32([width, height, width, height])
-    return np.clip(moved / np.float32(scale), np.float32(0), limits)
+    moved = boxes.astype(np.float32) - np.array([*padding, *padding], np.float32)
+    limits = np.array([width, height, width, height], np.float32)
+    clipped: Floats = np.clip(moved / np.float32(scale), np.float32(0), limits)
+    return clipped

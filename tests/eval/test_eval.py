@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,6 +101,94 @@ def test_dirty_annotations_cost_themselves(tmp_path: Path) -> None:
     assert len(data.images) == 1
     assert len(data.problems) == len(bad) + 2
     assert any("gone.jpg: no such file" in line for line in data.problems)
+
+
+GOOD = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 10, 40, 40]}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"area": None}, "annotation 1: area None, that of the box is taken"),
+        ({"area": "large"}, "annotation 1: area large, that of the box is taken"),
+        ({"area": -4}, "annotation 1: area -4, that of the box is taken"),
+        ({"area": float("nan")}, "annotation 1: area nan, that of the box is taken"),
+        ({"iscrowd": "no"}, "annotation 1: iscrowd no, 0 is taken"),
+        ({"iscrowd": None}, "annotation 1: iscrowd None, 0 is taken"),
+    ],
+)
+def test_a_bad_field_does_not_change_the_numbers(change: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    path = dataset(tmp_path, annotations=[GOOD | change])
+    metrics, _ = validate(lambda paths: [result((10, 10, 50, 50, 0.9, 1)), result()], NAMES, path)
+    assert metrics.map == metrics.map_medium == pytest.approx(1.0)
+    assert metrics.problems == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"annotations": [GOOD, GOOD | {"image_id": 12}]}, "annotation 1: unknown image_id 12"),
+        ({"annotations": [GOOD, GOOD | {"image_id": "7"}]}, "annotation 1: unknown image_id '7'"),
+        ({"annotations": [GOOD, GOOD | {"image_id": [7]}]}, r"annotation 1: unknown image_id \[7\]"),
+        ({"annotations": [GOOD, GOOD | {"bbox": [0, 0, 1e300, 1e300]}]}, "bbox must be four finite numbers"),
+        ({"annotations": [GOOD, GOOD | {"bbox": [0, 0, 10**400, 1]}]}, "bbox must be four finite numbers"),
+        ({"annotations": [GOOD, GOOD | {"bbox": [True] * 4}]}, "bbox must be four finite numbers"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}]}, "id 7 is that of a.jpg"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}, {"id": True, "file_name": "b.jpg"}]}, "needs an id and a file_"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": 5}]}, "needs an id and a file_name"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b" * 5000}]}, "b: no such file"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b\0.jpg"}]}, "no such file"),
+        ({"categories": [{"id": 3, "name": "tv"}, {"id": 3, "name": "person"}]}, "id 3 is that of tv"),
+        ({"categories": [{"id": 3, "name": "tv"}, {"id": 5, "name": 5}]}, "needs an id and a name"),
+    ],
+)
+def test_what_is_left_out_is_named(changes: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    data = read_coco(dataset(tmp_path, **{"annotations": [GOOD], **changes}))
+    assert len(data.problems) == 1
+    assert re.search(problem, data.problems[0])
+    assert [row["bbox"] for row in data.content["annotations"]] == [GOOD["bbox"]]
+    assert score(
+        data, [{"image_id": 7, "category_id": 3, "bbox": [10, 10, 40, 40], "score": 1.0}]
+    ).map == pytest.approx(1.0)
+
+
+def test_ids_may_be_text_or_mixed(tmp_path: Path) -> None:
+    path = dataset(
+        tmp_path,
+        images=[{"id": "seven", "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}],
+        categories=[{"id": "t", "name": "tv"}, {"id": 5, "name": "person"}],
+        annotations=[{"image_id": "seven", "category_id": "t", "bbox": [10, 10, 40, 40]}],
+    )
+    metrics, rows = validate(lambda paths: [result((10, 10, 50, 50, 0.9, 1)), result()], NAMES, path)
+    assert metrics.map == pytest.approx(1.0)
+    assert metrics.per_class["tv"] == pytest.approx(1.0)
+    assert (rows[0]["image_id"], rows[0]["category_id"]) == ("seven", "t")
+
+
+def test_detections_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
+    nan, inf = float("nan"), float("inf")
+    first = result((nan, 0, 9, 9, 0.99, 1), (0, 0, 9, 9, nan, 1), (0, 0, inf, 9, 0.99, 0), (10, 10, 50, 50, 0.9, 1))
+    metrics, rows = validate(lambda paths: [first, result((0, 0, 100, 120, 0.7, 0))], NAMES, dataset(tmp_path))
+    assert len(rows) == 2
+    assert metrics.map == pytest.approx(1.0)
+    assert metrics.problems == ("image a.jpg: detections that are no numbers",)
+
+
+def test_a_crowd_takes_detections_without_counting_them(tmp_path: Path) -> None:
+    crowd = {"image_id": 9, "category_id": 5, "bbox": [0, 0, 100, 120], "iscrowd": 1}
+    single = {"image_id": 7, "category_id": 5, "bbox": [10, 10, 40, 40], "iscrowd": 0}
+    path = dataset(tmp_path, annotations=[crowd, single])
+    inside = [(0, 0, 40, 40, 0.95, 0), (20, 20, 60, 60, 0.94, 0)]
+    results = [result((10, 10, 50, 50, 0.9, 0)), result(*inside)]
+    assert validate(lambda paths: results, NAMES, path)[0].map == pytest.approx(1.0)
+    path = dataset(tmp_path, annotations=[crowd | {"iscrowd": 0}, single])
+    assert validate(lambda paths: results, NAMES, path)[0].map < 0.5
+
+
+def test_without_pycocotools_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    with pytest.raises(ImportError, match=r"pip install 'leyolo\[val\]'"):
+        score(read_coco(dataset(tmp_path)), [])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ Tensor torch_letterbox(Tensor const& image, std::vector<int64_t> size, std::vect
                        std::vector<int64_t> offset, int64_t value, bool swap_rb, ScalarType dtype) {
   View const v = view(image, "letterbox: image");
   check(v.rank == 4, "letterbox: image must be uint8 [B, H, W, 3], got ", v);
-  Letterbox const g{size.at(0),   size.at(1),   resized.at(0), resized.at(1), 1.0 /* already in the sizes */,
+  Letterbox const g{size.at(0),   size.at(1),  resized.at(0), resized.at(1), 1.0 /* already in the sizes */,
                     offset.at(1), offset.at(0)};
   std::vector<int64_t> const shape = {v.shape[0], 3, g.height, g.width};
   Tensor const x = torch::stable::empty(shape, dtype, std::nullopt, image.device(), std::nullopt,

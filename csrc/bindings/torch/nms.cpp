@@ -1,42 +1,48 @@
 #include "ops/nms/nms.h"
 
-#include <cmath>
+#include <algorithm>
+#include <limits>
 
 #include "bindings/torch/common.h"
 
 namespace leyolo {
 
+static void run_nms(Tensor const& boxes, View const& b, View const& scores, View const& labels, View const& counts,
+                    View const& indices, View const& kept, Nms const& params) {
+  Tensor const workspace = empty(boxes, {nms_workspace(b, labels)}, ScalarType::Byte);
+  nms(b, scores, labels, counts, indices, kept, view(workspace, "nms: workspace"), params, OnDevice(boxes));
+}
+
+// labels absent: one class. The result's size needs the kept count on the host.
+Tensor torch_nms(Tensor const& boxes, Tensor const& scores, OptionalTensor const& labels, double iou_threshold) {
+  View const b = view(boxes, "nms: boxes"), s = view(scores, "nms: scores"), l = view(labels, "nms: idxs");
+  check(b.rank == 2 && s.rank == 1 && (!l || l.rank == 1), "nms: expected boxes [N, 4], scores [N] and idxs [N], got ",
+        b, ", ", s, " and ", l);
+  Tensor const indices = empty(boxes, {b.shape[0]}, ScalarType::Long), kept = empty(boxes, {1}, ScalarType::Long);
+  run_nms(boxes, batch_of_one(b), batch_of_one(s), batch_of_one(l), View(), batch_of_one(view(indices, "nms: indices")),
+          view(kept, "nms: kept"), {iou_threshold, -std::numeric_limits<double>::infinity()});
+  int64_t const found = *view(kept, "nms: kept").as<int64_t>();
+  Tensor const out = empty(boxes, {found}, ScalarType::Long);
+  std::copy_n(view(indices, "nms: indices").as<int64_t>(), found, view(out, "nms: out").as<int64_t>());
+  return out;
+}
+
 std::tuple<Tensor, Tensor> torch_nms_padded(Tensor const& boxes, Tensor const& scores, OptionalTensor const& labels,
-                                            double iou_threshold, int64_t max_det, double score_threshold,
-                                            OptionalTensor const& counts) {
-  View const b = view(boxes, "nms: boxes"), s = view(scores, "nms: scores"), l = view(labels, "nms: labels"),
-             c = view(counts, "nms: counts");
+                                            OptionalTensor const& counts, double iou_threshold, int64_t max_det,
+                                            double score_threshold) {
+  View const b = view(boxes, "nms: boxes");
   check(b.rank == 3, "nms: boxes must be [B, N, 4], got ", b);
   check(max_det >= 0, "nms: max_det must not be negative, got ", max_det);
-  Tensor const indices = empty(boxes, {b.shape[0], max_det}, ScalarType::Long);
-  Tensor const kept = empty(boxes, {b.shape[0]}, ScalarType::Long);
-  Tensor const workspace = empty(boxes, {nms_workspace(b)}, ScalarType::Byte);
-  nms_padded(b, s, l, c, view(indices, "nms: indices"), view(kept, "nms: kept"), view(workspace, "nms: workspace"),
-             {iou_threshold, !(std::isinf(score_threshold) && score_threshold < 0), score_threshold}, OnDevice(boxes));
+  Tensor const indices = empty(boxes, {b.shape[0], max_det}, ScalarType::Long),
+               kept = empty(boxes, {b.shape[0]}, ScalarType::Long);
+  run_nms(boxes, b, view(scores, "nms: scores"), view(labels, "nms: labels"), view(counts, "nms: counts"),
+          view(indices, "nms: indices"), view(kept, "nms: kept"), {iou_threshold, score_threshold});
   return {indices, kept};
 }
 
-Tensor torch_nms(Tensor const& boxes, Tensor const& scores, OptionalTensor const& idxs, double iou_threshold) {
-  check(boxes.dim() == 2 && scores.dim() == 1 && (!idxs || idxs->dim() == 1),
-        "nms: boxes must be [N, 4], scores and idxs [N], got ", boxes.dim(), ", ", scores.dim(), " and ",
-        idxs ? idxs->dim() : 1, " dimensions");
-  OptionalTensor labels;
-  if (idxs) labels = torch::stable::unsqueeze(*idxs, 0);
-  auto const [indices, kept] = torch_nms_padded(torch::stable::unsqueeze(boxes, 0), torch::stable::unsqueeze(scores, 0),
-                                                labels, iou_threshold, boxes.size(0), -INFINITY, std::nullopt);
-  // Only on the CPU: the number of kept boxes is read here.
-  Tensor all = torch::stable::select(indices, 0, 0);
-  return torch::stable::narrow(all, 0, 0, *static_cast<int64_t const*>(kept.data_ptr()));
-}
-
-LEYOLO_TORCH_OP(nms, "(Tensor boxes, Tensor scores, Tensor? idxs, float iou_threshold) -> Tensor")
+LEYOLO_TORCH_OP(nms, "(Tensor boxes, Tensor scores, Tensor? labels, float iou_threshold) -> Tensor")
 LEYOLO_TORCH_OP(nms_padded,
-                "(Tensor boxes, Tensor scores, Tensor? labels, float iou_threshold, int max_det, "
-                "float score_threshold, Tensor? counts) -> (Tensor, Tensor)")
+                "(Tensor boxes, Tensor scores, Tensor? labels, Tensor? counts, float iou_threshold, int max_det, "
+                "float score_threshold) -> (Tensor, Tensor)")
 
 }  // namespace leyolo

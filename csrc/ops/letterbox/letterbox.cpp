@@ -14,6 +14,7 @@ namespace leyolo {
 
 LEYOLO_SIMD(void resize_row(ResizeRowArgs const&))
 LEYOLO_SIMD(void blend_rows(BlendRowsArgs const&))
+LEYOLO_SIMD(void halve_rows(HalveRowsArgs const&))
 LEYOLO_SIMD(void unit_from_bytes(unsigned char const* from, float* to, long long count))
 
 namespace {
@@ -119,7 +120,7 @@ class Band {
     Letterbox const& g = j_.g;
     if (g.resized_height == j_.height() && g.resized_width == j_.width()) return copied(source(image, y));
     if (2 * g.resized_height == j_.height() && 2 * g.resized_width == j_.width())
-      return averaged(source(image, 2 * y), source(image, 2 * y + 1));
+      return halved(source(image, 2 * y), source(image, 2 * y + 1));
     Tap const tap = row_tap(y, j_.height(), g.resized_height);
     resize(image, tap.first, tap.second);
     LEYOLO_PICK(blend_rows)
@@ -134,11 +135,8 @@ class Band {
     return pixels_;
   }
 
-  uint8_t const* averaged(uint8_t const* upper, uint8_t const* lower) {
-    int const first = j_.swap_rb ? 2 : 0, step = j_.swap_rb ? -1 : 1;
-    for (int64_t x = 0; x < j_.g.resized_width; ++x, upper += 6, lower += 6)
-      for (int c = 0; c < 3; ++c)
-        pixels_[3 * x + first + step * c] = uint8_t((upper[c] + upper[c + 3] + lower[c] + lower[c + 3] + 2) >> 2);
+  uint8_t const* halved(uint8_t const* upper, uint8_t const* lower) {
+    LEYOLO_PICK(halve_rows)({upper, lower, int(j_.g.resized_width), j_.swap_rb, pixels_});
     return pixels_;
   }
 

@@ -21,4 +21,12 @@ struct BlendRowsArgs {
   unsigned char* to;  // [count, 3]; 4 bytes behind may be written
 };
 
+// Means of 2 x 2 pixels: to[3 * x + c] = (sum of the four + 2) >> 2.
+struct HalveRowsArgs {
+  unsigned char const *upper, *lower;  // [2 * count, 3]
+  int count;
+  bool swap_rb;
+  unsigned char* to;  // [count, 3]; 4 bytes behind may be written
+};
+
 }  // namespace leyolo

@@ -1,7 +1,6 @@
 #include "ops/nms/nms.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/cpu.h"
 #include "core/dispatch.h"
@@ -10,131 +9,175 @@
 
 namespace leyolo {
 
-LEYOLO_SIMD(long long nms_sweep(NmsArgs const&))
+LEYOLO_SIMD(bool nms_is_suppressed(NmsKept const&, NmsBox const&, float threshold))
 
 namespace {
 
-struct Candidate {
-  double score;
-  int64_t label, index;
+struct Ranked {
+  uint64_t key;
+  int64_t index;
 };
 
-// NaN first, then descending, then the lower index: what torch.sort(descending=True, stable=True) gives.
-bool higher(double a, double b) { return a > b || (a != a && b == b); }
-bool before(Candidate const& a, Candidate const& b) {
-  if (higher(a.score, b.score) || higher(b.score, a.score)) return higher(a.score, b.score);
-  return a.index < b.index;
-}
-// Classes one after another, each in that order.
-bool before_in_class(Candidate const& a, Candidate const& b) {
-  return a.label != b.label ? a.label < b.label : before(a, b);
+// Stable radix sort by ascending key; bytes in which all keys agree cost nothing. Returns where the result lies: in
+// `records` or in `scratch`.
+Ranked* sort_by_key(Ranked* records, Ranked* scratch, int64_t count) {
+  uint64_t differing = 0;
+  for (int64_t i = 1; i < count; ++i) differing |= records[i].key ^ records[0].key;
+  for (int shift = 0; shift < 64; shift += 8) {
+    if (!(differing >> shift & 255)) continue;
+    int64_t start[256] = {};
+    for (int64_t i = 0; i < count; ++i) ++start[records[i].key >> shift & 255];
+    int64_t sum = 0;
+    for (int64_t& s : start) {
+      int64_t const n = s;
+      s = sum;
+      sum += n;
+    }
+    for (int64_t i = 0; i < count; ++i) scratch[start[records[i].key >> shift & 255]++] = records[i];
+    std::swap(records, scratch);
+  }
+  return records;
 }
 
-// One image's scratch memory: candidates, kept positions, planes of boxes and of kept boxes.
+// The kept boxes of one label lie together: a part of the arrays with room for all boxes of that label.
+struct Group {
+  int64_t first, kept;
+};
+
+// One image's part of the workspace.
+template <class A>
 struct Scratch {
-  Candidate* candidates;
-  long long* kept;
-  float* planes;
+  Ranked *records, *other;
+  int64_t* group_of;  // by index of the box; only with labels
+  Group* groups;
+  A* coordinates[5];  // x1, y1, x2, y2, area of the kept boxes
 
-  static int64_t size(int64_t n) { return n * int64_t(sizeof(Candidate) + 8 + 10 * 4); }
-  Scratch(char* memory, int64_t n)
-      : candidates(reinterpret_cast<Candidate*>(memory)),
-        kept(reinterpret_cast<long long*>(memory + n * int64_t(sizeof(Candidate)))),
-        planes(reinterpret_cast<float*>(memory + n * int64_t(sizeof(Candidate) + 8))) {}
+  static int64_t size(int64_t n, bool has_labels) {
+    int64_t const groups = int64_t(sizeof(Group)) + (has_labels ? n * int64_t(sizeof(int64_t) + sizeof(Group)) : 0);
+    return n * int64_t(2 * sizeof(Ranked)) + groups + (n * int64_t(5 * sizeof(A)) + 7) / 8 * 8;
+  }
+  Scratch(char* p, int64_t n, bool has_labels) {
+    auto const take = [&](auto*& array, int64_t count) {
+      array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(p);
+      p += count * int64_t(sizeof *array);
+    };
+    take(records, n), take(other, n);
+    take(group_of, has_labels ? n : 0);
+    take(groups, has_labels ? n + 1 : 1);
+    for (A*& c : coordinates) take(c, n);
+  }
 };
 
-// Positions of the kept boxes among `count` candidates of one class.
-template <class T>
-int64_t sweep(T const* boxes, Candidate const* c, int64_t count, int64_t most, double threshold, Scratch const& s,
-              int64_t n) {
-  float* const p = s.planes;
-  for (int64_t i = 0; i < count; ++i) {
-    auto const box = load_box<float>(boxes + 4 * c[i].index);
-    p[i] = box.x1, p[n + i] = box.y1, p[2 * n + i] = box.x2, p[3 * n + i] = box.y2, p[4 * n + i] = area(box);
-  }
-  float* const k = p + 5 * n;
-  return LEYOLO_PICK(nms_sweep)({p, p + n, p + 2 * n, p + 3 * n, p + 4 * n, k, k + n, k + 2 * n, k + 3 * n, k + 4 * n,
-                                 s.kept, count, most, nms_threshold(threshold)});
+bool is_suppressed(Scratch<float> const& s, Group const& g, Box<float> const& box, float box_area, float threshold) {
+  auto const& c = s.coordinates;
+  return LEYOLO_PICK(nms_is_suppressed)(
+      {c[0] + g.first, c[1] + g.first, c[2] + g.first, c[3] + g.first, c[4] + g.first, g.kept},
+      {box.x1, box.y1, box.x2, box.y2, box_area}, threshold);
 }
 
-int64_t sweep(double const* boxes, Candidate const* c, int64_t count, int64_t most, double threshold, Scratch const& s,
-              int64_t) {
-  int64_t kept = 0;
-  for (int64_t i = 0; i < count && kept < most; ++i) {
-    auto const box = load_box<double>(boxes + 4 * c[i].index);
-    bool dead = false;
-    for (int64_t k = 0; k < kept && !dead; ++k)
-      dead = suppresses(load_box<double>(boxes + 4 * c[s.kept[k]].index), box, threshold);
-    if (!dead) s.kept[kept++] = i;
-  }
-  return kept;
+bool is_suppressed(Scratch<double> const& s, Group const& g, Box<double> const& box, double, double threshold) {
+  auto const& c = s.coordinates;
+  for (int64_t i = g.first; i < g.first + g.kept; ++i)
+    if (suppresses(Box<double>{c[0][i], c[1][i], c[2][i], c[3][i]}, box, threshold)) return true;
+  return false;
 }
 
-template <class T>
-int64_t one_image(T const* boxes, T const* scores, int64_t const* labels, int64_t count, int64_t n, int64_t max_det,
-                  int64_t* indices, char* memory, Nms const& params) {
-  Scratch const s(memory, n);
-  int64_t candidates = 0;
+// Numbers the labels that occur among the records and gives each group its room.
+template <class A>
+void make_groups(Scratch<A>& s, int64_t const* labels, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) s.records[i].key = uint64_t(labels[s.records[i].index]);
+  Ranked const* sorted = sort_by_key(s.records, s.other, count);
+  int64_t group = -1;
   for (int64_t i = 0; i < count; ++i) {
-    double const score = double(accumulator_t<T>(scores[i]));
-    if (params.filter && !(score > params.score_threshold)) continue;
-    s.candidates[candidates++] = {score, labels ? labels[i] : 0, i};
+    if (i == 0 || sorted[i].key != sorted[i - 1].key) s.groups[++group] = {i, 0};
+    s.group_of[sorted[i].index] = group;
   }
-  std::sort(s.candidates, s.candidates + candidates, labels ? before_in_class : before);
-  // Class by class; the kept ones move to the front, where they are put in order of score in the end.
-  int64_t kept = 0;
-  for (int64_t first = 0, last; first < candidates; first = last) {
-    for (last = first + 1; last < candidates && s.candidates[last].label == s.candidates[first].label;) ++last;
-    int64_t const found = sweep(boxes, s.candidates + first, last - first, max_det, params.iou_threshold, s, n);
-    for (int64_t k = 0; k < found; ++k) s.candidates[kept++] = s.candidates[first + s.kept[k]];
+}
+
+template <class A, class T>
+int64_t nms_image(T const* boxes, T const* scores, int64_t const* labels, int64_t n, int64_t* indices, int64_t max_det,
+                  Scratch<A> s, Nms const& params) {
+  auto const collect = [&] {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i)
+      if (takes_part(A(scores[i]), params.score_threshold)) s.records[count++] = {score_key(A(scores[i])), i};
+    return count;
+  };
+  int64_t const count = collect();
+  s.groups[0] = {0, 0};
+  if (labels && max_det > 0) {
+    make_groups(s, labels, count);
+    collect();
   }
-  int64_t const result = std::min(kept, max_det);
-  if (labels) std::partial_sort(s.candidates, s.candidates + result, s.candidates + kept, before);
-  for (int64_t k = 0; k < result; ++k) indices[k] = s.candidates[k].index;
-  std::fill(indices + result, indices + max_det, int64_t(-1));
-  return result;
+  Ranked const* const order = sort_by_key(s.records, s.other, count);
+  A const threshold = nms_threshold(params.iou_threshold, A());
+  int64_t found = 0;
+  for (int64_t i = 0; i < count && found < max_det; ++i) {
+    int64_t const index = order[i].index;
+    Group& group = s.groups[labels ? s.group_of[index] : 0];
+    Box<A> const box = load_box<A>(boxes + 4 * index);
+    A const box_area = area(box);
+    if (is_suppressed(s, group, box, box_area, threshold)) continue;
+    A const values[] = {box.x1, box.y1, box.x2, box.y2, box_area};
+    for (int c = 0; c < 5; ++c) s.coordinates[c][group.first + group.kept] = values[c];
+    ++group.kept;
+    indices[found++] = index;
+  }
+  std::fill(indices + found, indices + max_det, int64_t(-1));
+  return found;
+}
+
+}  // namespace
+
+int64_t nms_workspace(View boxes, View labels) {
+  check(boxes.rank == 3, "nms: boxes must be [B, N, 4], got ", boxes);
+  int64_t const n = boxes.shape[1];
+  bool const wide = boxes.dtype == DType::f64;
+  return boxes.shape[0] * (wide ? Scratch<double>::size(n, bool(labels)) : Scratch<float>::size(n, bool(labels)));
+}
+
+void nms(View boxes, View scores, View labels, View counts, View indices, View kept, View workspace, Nms const& params,
+         Context const& context) {
+  check(boxes.rank == 3 && boxes.shape[2] == 4, "nms: boxes must be [B, N, 4], got ", boxes);
+  int64_t const b = boxes.shape[0], n = boxes.shape[1];
+  check(scores.rank == 2 && scores.shape[0] == b && scores.shape[1] == n, "nms: scores must be [B, N] = [", b, ", ", n,
+        "], got ", scores);
+  check(scores.dtype == boxes.dtype, "nms: boxes and scores must share a dtype, got ", boxes, " and ", scores);
+  check(!labels || (labels.rank == 2 && labels.shape[0] == b && labels.shape[1] == n && labels.dtype == DType::i64),
+        "nms: labels must be int64 [B, N] = [", b, ", ", n, "], got ", labels);
+  check(!counts || (counts.rank == 1 && counts.shape[0] == b && counts.dtype == DType::i64),
+        "nms: counts must be int64 [B] = [", b, "], got ", counts);
+  check(scores.device == boxes.device && (!labels || labels.device == boxes.device) &&
+            (!counts || counts.device == boxes.device),
+        "nms: all arguments must be on one device, got boxes ", boxes, ", scores ", scores, ", labels ", labels,
+        ", counts ", counts);
+  check(indices.rank == 2 && indices.shape[0] == b && indices.dtype == DType::i64,
+        "nms: indices must be int64 [B, max_det], got ", indices);
+  check(kept.rank == 1 && kept.shape[0] == b && kept.dtype == DType::i64, "nms: kept must be int64 [B], got ", kept);
+  check(workspace.numel() >= nms_workspace(boxes, labels), "nms: workspace must hold ", nms_workspace(boxes, labels),
+        " bytes, got ", workspace);
+  if (b == 0) return;
+  LEYOLO_CPU_ONLY("nms", boxes.device,
+                  nms_cpu(boxes, scores, labels, counts, indices, kept, workspace, params, context));
 }
 
 void nms_cpu(View boxes, View scores, View labels, View counts, View indices, View kept, View workspace,
              Nms const& params, Context const& context) {
   int64_t const n = boxes.shape[1], max_det = indices.shape[1];
+  int64_t const bytes = nms_workspace(boxes, labels) / boxes.shape[0];
   for_float(boxes.dtype, "nms", [&](auto zero) {
     using T = decltype(zero);
+    using A = accumulator_t<T>;
     parallel_for(context, 0, boxes.shape[0], 1, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b) {
         int64_t const count = counts ? std::clamp<int64_t>(counts.as<int64_t>()[b], 0, n) : n;
-        kept.as<int64_t>()[b] = one_image(
-            boxes.as<T>() + b * n * 4, scores.as<T>() + b * n, labels ? labels.as<int64_t>() + b * n : nullptr, count,
-            n, max_det, indices.as<int64_t>() + b * max_det, workspace.as<char>() + b * Scratch::size(n), params);
+        kept.as<int64_t>()[b] =
+            nms_image<A>(boxes.as<T>() + 4 * n * b, scores.as<T>() + n * b,
+                         labels ? labels.as<int64_t>() + n * b : nullptr, count, indices.as<int64_t>() + max_det * b,
+                         max_det, Scratch<A>(workspace.as<char>() + bytes * b, n, bool(labels)), params);
       }
     });
   });
-}
-
-}  // namespace
-
-int64_t nms_workspace(View boxes) { return boxes.rank == 3 ? boxes.shape[0] * Scratch::size(boxes.shape[1]) : 0; }
-
-void nms_padded(View boxes, View scores, View labels, View counts, View indices, View kept, View workspace,
-                Nms const& params, Context const& context) {
-  check(boxes.rank == 3 && boxes.shape[2] == 4, "nms: boxes must be [B, N, 4], got ", boxes);
-  int64_t const images = boxes.shape[0], n = boxes.shape[1];
-  check(scores.rank == 2 && scores.shape[0] == images && scores.shape[1] == n, "nms: scores must be [", images, ", ", n,
-        "], got ", scores);
-  check(scores.dtype == boxes.dtype && scores.device == boxes.device,
-        "nms: boxes and scores must share dtype and device, got ", boxes, " and ", scores);
-  check(
-      !labels || (labels.rank == 2 && labels.shape[0] == images && labels.shape[1] == n && labels.dtype == DType::i64),
-      "nms: labels must be int64 [", images, ", ", n, "], got ", labels);
-  check(!counts || (counts.rank == 1 && counts.shape[0] == images && counts.dtype == DType::i64),
-        "nms: counts must be int64 [", images, "], got ", counts);
-  check(indices.rank == 2 && indices.shape[0] == images && indices.dtype == DType::i64 && kept.rank == 1 &&
-            kept.shape[0] == images && kept.dtype == DType::i64,
-        "nms: indices must be int64 [B, max_det] and kept int64 [B], got ", indices, " and ", kept);
-  check(params.iou_threshold == params.iou_threshold, "nms: iou_threshold must be a number, got NaN");
-  check(workspace.numel() >= nms_workspace(boxes), "nms: the workspace is too small");
-  LEYOLO_CPU_ONLY("nms", boxes.device,
-                  nms_cpu(boxes, scores, labels, counts, indices, kept, workspace, params, context));
 }
 
 }  // namespace leyolo

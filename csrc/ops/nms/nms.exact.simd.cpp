@@ -1,5 +1,4 @@
-// The sweep of greedy NMS: a vector of candidates stays in registers while the boxes kept so far pass over it. Compiled
-// without contraction: the same decisions as nms_math.h, on every instruction set.
+// A box against the kept ones, a vector of them at a time: the arithmetic of core/box.h, operand for operand.
 #include "core/simd.h"
 #include "ops/nms/nms_args.h"
 
@@ -7,48 +6,56 @@ namespace leyolo::LEYOLO_ISA {
 
 namespace {
 
-struct Boxes {
+// Comparisons as one bit per lane; false where either side is NaN.
+#if defined(__AVX512F__)
+LEYOLO_INLINE unsigned less(vf a, vf b) {
+  return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_LT_OQ);
+}
+#elif defined(__AVX2__)
+LEYOLO_INLINE unsigned less(vf a, vf b) {
+  return unsigned(
+      _mm256_movemask_ps(_mm256_cmp_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), _CMP_LT_OQ)));
+}
+#elif defined(__SSE__)
+LEYOLO_INLINE unsigned less(vf a, vf b) {
+  vi const mask = a < b;
+  return unsigned(__builtin_ia32_movmskps(reinterpret_cast<vf>(mask)));
+}
+#else
+LEYOLO_INLINE unsigned less(vf a, vf b) {
+  unsigned bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= unsigned(a[i] < b[i]) << i;
+  return bits;
+}
+#endif
+
+struct Vectors {
   vf x1, y1, x2, y2, area;
 };
 
-// Lanes that the box suppresses, as all-ones. The order of operands is that of core/box.h, for NaN's sake.
-LEYOLO_INLINE vi suppressed(Boxes const& c, float x1, float y1, float x2, float y2, float area, vf threshold,
-                            bool touching_only) {
-  vf const zero{};
-  vf const dx = min_of(splat(x2), c.x2) - max_of(splat(x1), c.x1),
-           dy = min_of(splat(y2), c.y2) - max_of(splat(y1), c.y1);
-  vf const w = max_of(zero, dx), h = max_of(zero, dy);
-  // Most pairs do not touch: an IoU of 0 (or NaN) is not above a threshold of 0 or more.
-  if (touching_only && !any((w > zero) & (h > zero))) return vi{};
-  vf const inter = w * h;
-  return inter / (splat(area) + c.area - inter) > threshold;
+// The division is the slow part, and inter / all > t needs inter >= t * all where t >= 0 (rounding is monotonic, so
+// this holds for the rounded product too): `filter` is t, or NaN where t < 0, which lets everything pass.
+LEYOLO_INLINE bool any_above(Vectors const& kept, NmsBox const& box, vf threshold, vf filter, unsigned lanes) {
+  vf const w = max_of(vf{}, min_of(kept.x2, splat(box.x2)) - max_of(kept.x1, splat(box.x1)));
+  vf const h = max_of(vf{}, min_of(kept.y2, splat(box.y2)) - max_of(kept.y1, splat(box.y1)));
+  vf const inter = w * h, all = kept.area + splat(box.area) - inter;
+  if (!(~less(inter, filter * all) & lanes)) return false;
+  return less(threshold, inter / all) & lanes;
 }
 
 }  // namespace
 
-extern long long nms_sweep(NmsArgs const& a) {
-  vf const threshold = splat(a.threshold);
-  bool const touching_only = a.threshold >= 0;
-  long long kept = 0;
-  for (long long first = 0; first < a.count && kept < a.most; first += kLanes) {
-    int const lanes = a.count - first < kLanes ? static_cast<int>(a.count - first) : kLanes;
-    Boxes const c{load_part(a.x1 + first, lanes), load_part(a.y1 + first, lanes), load_part(a.x2 + first, lanes),
-                  load_part(a.y2 + first, lanes), load_part(a.area + first, lanes)};
-    vi dead = ~first_lanes(lanes);
-    for (long long k = 0; k < kept && any(~dead); ++k)
-      dead |= suppressed(c, a.kept_x1[k], a.kept_y1[k], a.kept_x2[k], a.kept_y2[k], a.kept_area[k], threshold,
-                         touching_only);
-    for (int lane = 0; lane < lanes && kept < a.most; ++lane) {
-      if (dead[lane]) continue;
-      a.kept_x1[kept] = a.x1[first + lane], a.kept_y1[kept] = a.y1[first + lane];
-      a.kept_x2[kept] = a.x2[first + lane], a.kept_y2[kept] = a.y2[first + lane];
-      a.kept_area[kept] = a.area[first + lane];
-      dead |= suppressed(c, a.kept_x1[kept], a.kept_y1[kept], a.kept_x2[kept], a.kept_y2[kept], a.kept_area[kept],
-                         threshold, touching_only);
-      a.kept[kept++] = first + lane;
-    }
-  }
-  return kept;
+extern bool nms_is_suppressed(NmsKept const& kept, NmsBox const& box, float threshold) {
+  vf const t = splat(threshold), filter = splat(threshold < 0 ? __builtin_nanf("") : threshold);
+  long long i = 0;
+  for (; i + kLanes <= kept.count; i += kLanes)
+    if (any_above({load(kept.x1 + i), load(kept.y1 + i), load(kept.x2 + i), load(kept.y2 + i), load(kept.area + i)},
+                  box, t, filter, (1u << kLanes) - 1))
+      return true;
+  int const n = int(kept.count - i);
+  return n && any_above({load_part(kept.x1 + i, n), load_part(kept.y1 + i, n), load_part(kept.x2 + i, n),
+                         load_part(kept.y2 + i, n), load_part(kept.area + i, n)},
+                        box, t, filter, (1u << n) - 1);
 }
 
 }  // namespace leyolo::LEYOLO_ISA

@@ -1,6 +1,4 @@
-// Greedy non-maximum suppression with torchvision's results: descending score, stable on ties (the lower index first),
-// NaN scores first; a box is dropped when its IoU with a kept box of its class is strictly above the threshold. Classes
-// are compared, not told apart by shifted coordinates.
+// Greedy non-maximum suppression with exactly torchvision's results, for a batch of images.
 #pragma once
 
 #include "core/context.h"
@@ -9,18 +7,22 @@
 namespace leyolo {
 
 struct Nms {
-  double iou_threshold = 0.7;
-  bool filter = false;  // drop boxes whose score is not strictly above score_threshold (NaN too)
-  double score_threshold = 0;
+  double iou_threshold = 0;
+  double score_threshold = 0;  // minus infinity: every box takes part, also one whose score is NaN or minus infinity
 };
 
-// IoU in float32 (float64 for float64 boxes), without contraction. The images of a batch run side by side.
-void nms_padded(View boxes /*[B, N, 4] f32, f16, bf16, f64*/, View scores /*[B, N] as boxes*/,
-                View labels /*[B, N] i64, or absent: one class*/,
-                View counts /*[B] i64: boxes to look at, or absent: N*/,
-                View indices /*[B, max_det] i64, -1 after the last*/, View kept /*[B] i64*/,
-                View workspace /*bytes: nms_workspace*/, Nms const& params, Context const& context);
+// Per image: the boxes whose score exceeds score_threshold, by descending score (NaN first; on ties the lower index
+// first); each is kept unless a kept one before it with the same label has an IoU above iou_threshold with it (a NaN
+// IoU never suppresses). indices[b] holds the first max_det kept ones and then -1, kept[b] their number.
+// Only the first counts[b] boxes of an image take part (clamped to 0 .. N). float16 and bfloat16 are computed in
+// float32. Images run in parallel.
+void nms(View boxes /*[B, N, 4]*/, View scores /*[B, N], dtype of boxes*/, View labels /*[B, N] i64 or absent*/,
+         View counts /*[B] i64 or absent*/, View indices /*[B, max_det] i64*/, View kept /*[B] i64*/,
+         View workspace /*nms_workspace bytes, u8, 8-aligned*/, Nms const& params, Context const& context);
 
-int64_t nms_workspace(View boxes);
+int64_t nms_workspace(View boxes, View labels);
+
+void nms_cpu(View boxes, View scores, View labels, View counts, View indices, View kept, View workspace,
+             Nms const& params, Context const& context);
 
 }  // namespace leyolo

@@ -3,14 +3,14 @@
 
 namespace leyolo {
 
-// Boxes of one class in descending order of score, as planes; the kept ones are collected the same way.
-struct NmsArgs {
+// Kept boxes, a structure of arrays.
+struct NmsKept {
   float const *x1, *y1, *x2, *y2, *area;
-  float *kept_x1, *kept_y1, *kept_x2, *kept_y2, *kept_area;
-  long long* kept;  // positions of the kept boxes
-  long long count;  // boxes
-  long long most;   // stop after so many are kept
-  float threshold;  // suppress where the IoU is above it: the float32 below or at the double that was asked for
+  long long count;
+};
+
+struct NmsBox {
+  float x1, y1, x2, y2, area;
 };
 
 }  // namespace leyolo

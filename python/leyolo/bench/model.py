@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from leyolo import __version__, weights
 from leyolo.bench.runtimes import CONFIDENCE, NETWORKS, OURS, PIPELINES, PREDICT_OURS
+from leyolo.errors import UsageError
 
 if TYPE_CHECKING:
     from leyolo.weights import Checkpoint
@@ -80,9 +81,9 @@ def benchmark(
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     stride = max(checkpoint.strides)
     if height < 1 or width < 1 or height % stride or width % stride:
-        raise ValueError(f"imgsz should be positive multiples of {stride}, got {height} x {width}")
+        raise UsageError(f"imgsz should be positive multiples of {stride}, got {height} x {width}")
     if min(batch, rounds, 1 if threads is None else threads) < 1:
-        raise ValueError(f"batch, rounds and threads should be at least 1, got {batch}, {rounds} and {threads}")
+        raise UsageError(f"batch, rounds and threads should be at least 1, got {batch}, {rounds} and {threads}")
     threads = threads or _cores()
     names = _names(runtimes)
     with ExitStack() as stack:
@@ -170,7 +171,7 @@ def _names(runtimes: Sequence[str] | None) -> list[str]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no runtime is called {name!r} (known: {', '.join(known)}){hint}")
+            raise UsageError(f"no runtime is called {name!r} (known: {', '.join(known)}){hint}")
     wanted = {OURS, *runtimes} | ({PREDICT_OURS} if any(name in PIPELINES for name in runtimes) else set())
     return [name for name in known if name in wanted]
 

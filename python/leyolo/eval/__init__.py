@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,9 +14,12 @@ __all__ = ["CocoData", "DataError", "Metrics", "class_map", "coco_rows", "read_c
 
 
 class _Boxes(Protocol):
-    xyxy: Any
-    conf: Any
-    cls: Any
+    @property
+    def xyxy(self) -> Any: ...
+    @property
+    def conf(self) -> Any: ...
+    @property
+    def cls(self) -> Any: ...
 
 
 class _Result(Protocol):
@@ -24,19 +28,15 @@ class _Result(Protocol):
 
 
 def coco_rows(result: _Result, image_id: Any, classes: Mapping[int, Any]) -> list[dict[str, Any]]:
-    """One image's detections as COCO rows, of the mapped classes: boxes x, y, w, h to 3 decimals, scores to 5."""
+    """One image's detections as COCO rows, of the mapped classes: boxes x, y, w, h to 3 decimals, scores to 5.
+
+    Rows with a number that is not finite are left out: they would upset the order of all others.
+    """
     rows = []
     for (x1, y1, x2, y2), confidence, label in zip(result.boxes.xyxy, result.boxes.conf, result.boxes.cls, strict=True):
-        if int(label) in classes:
-            box = [round(float(v), 3) for v in (x1, y1, x2 - x1, y2 - y1)]
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "category_id": classes[int(label)],
-                    "bbox": box,
-                    "score": round(float(confidence), 5),
-                }
-            )
+        box, score = [round(float(v), 3) for v in (x1, y1, x2 - x1, y2 - y1)], round(float(confidence), 5)
+        if all(math.isfinite(v) for v in (*box, score, label)) and int(label) in classes:
+            rows.append({"image_id": image_id, "category_id": classes[int(label)], "bbox": box, "score": score})
     return rows
 
 
@@ -67,6 +67,8 @@ def validate(
     results = predict([dataset.path(image) for image in dataset.images])
     for done, (image, result) in enumerate(zip(dataset.images, results, strict=True), 1):
         rows += coco_rows(result, image["id"], classes)
+        if not all(math.isfinite(v) for box in (*result.boxes.xyxy, result.boxes.conf) for v in box):
+            dataset.problems.append(f"image {image['file_name']}: detections that are no numbers")
         if progress:
             progress(done, total)
     return score(dataset, rows), rows

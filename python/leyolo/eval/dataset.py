@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,66 +66,86 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> CocoData:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"{path} is not a COCO json: it has no list {key!r}")
     data = CocoData({}, Path(images) if images else path.parent)
-    categories = _rows(data, content, "categories", ("id", "name"))
-    kept = [i for i in _rows(data, content, "images", ("id", "file_name")) if _exists(data, i)]
+    categories = _rows(data, content, "categories", "name")
+    listed = _rows(data, content, "images", "file_name")
+    kept = [image for image in listed if _exists(data, image)]
     if not kept:
         raise DataError(
             f"{path}: none of its {len(content['images'])} images is in {data.folder} (say where with --images)"
         )
-    image_ids, category_ids = {i["id"] for i in kept}, {c["id"] for c in categories}
-    annotations = []
-    for number, row in enumerate(_rows(data, content, "annotations", ("image_id", "category_id", "bbox"))):
-        if row["image_id"] not in image_ids:
-            continue  # of an image that was left out above
-        problem = _problem(row, category_ids)
+    image_ids, listed_ids = {i["id"] for i in kept}, {i["id"] for i in listed}
+    category_ids = {c["id"] for c in categories}
+    annotations: list[dict[str, Any]] = []
+    for number, row in enumerate(content["annotations"]):
+        problem = _problem(row, listed_ids, category_ids)
         if problem:
-            data.problems.append(f"annotation {row.get('id', number)}: {problem}")
-            continue
-        width, height = row["bbox"][2:]
-        annotations.append(
-            {
-                **row,
-                "id": number + 1,
-                "area": row.get("area", width * height),
-                "iscrowd": int(bool(row.get("iscrowd", 0))),
-            }
-        )
+            name = row.get("id", number) if isinstance(row, dict) else number
+            data.problems.append(f"annotation {name}: {problem}")
+        elif row["image_id"] in image_ids:
+            annotations.append({**row, "id": len(annotations) + 1, **_area_and_crowd(data, row, number)})
     data.content = {"images": kept, "annotations": annotations, "categories": categories}
     return data
 
 
-def _rows(data: CocoData, content: dict[str, Any], key: str, needed: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The rows of a list that have what they need; ids must be usable as such."""
-    rows = []
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    """Finite as a float: json knows NaN, and integers of any length."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e100
+
+
+def _rows(data: CocoData, content: dict[str, Any], key: str, name: str) -> list[dict[str, Any]]:
+    """The rows of a list that have a usable id of their own and a name."""
+    rows: dict[Any, dict[str, Any]] = {}
     for number, row in enumerate(content[key]):
-        usable = isinstance(row, dict) and all(name in row for name in needed)
-        if usable and all(isinstance(row[name], int | str) for name in needed if name != "bbox"):
-            rows.append(row)
+        if not isinstance(row, dict) or not _is_id(row.get("id")) or not isinstance(row.get(name), str):
+            data.problems.append(f"{key}[{number}]: needs an id and a {name}")
+        elif row["id"] in rows:
+            data.problems.append(f"{key}[{number}]: id {row['id']} is that of {rows[row['id']][name]}")
         else:
-            data.problems.append(f"{key}[{number}]: needs {', '.join(needed)}")
-    return rows
+            rows[row["id"]] = row
+    return list(rows.values())
 
 
 def _exists(data: CocoData, image: dict[str, Any]) -> bool:
-    if data.path(image).is_file():
-        return True
-    data.problems.append(f"image {image['file_name']}: no such file")
+    try:
+        if data.path(image).is_file():
+            return True
+    except (OSError, ValueError):
+        pass  # a name that no file can have: too long, with a zero byte
+    data.problems.append(f"image {image['file_name'][:200]}: no such file")
     return False
 
 
-def _problem(row: dict[str, Any], categories: set[Any]) -> str | None:
+def _problem(row: Any, images: set[Any], categories: set[Any]) -> str | None:
+    """Why an annotation cannot be used."""
+    if not isinstance(row, dict) or not all(key in row for key in ("image_id", "category_id", "bbox")):
+        return "needs image_id, category_id, bbox"
+    for key, known in (("image_id", images), ("category_id", categories)):
+        if not _is_id(row[key]) or row[key] not in known:
+            return f"unknown {key} {row[key]!r}"
     box = row["bbox"]
-    if row["category_id"] not in categories:
-        return f"unknown category {row['category_id']}"
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(isinstance(v, int | float) and math.isfinite(v) for v in box)
-    ):
-        return f"bbox must be four finite numbers, got {box}"
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
+        return f"bbox must be four finite numbers, got {str(box)[:200]}"
     if box[2] <= 0 or box[3] <= 0:
         return f"bbox has no area: {box}"
     return None
+
+
+def _area_and_crowd(data: CocoData, row: dict[str, Any], number: int) -> dict[str, Any]:
+    """Where they are not what they should be, that of the box and 0: left as they are they would change the numbers."""
+    width, height = row["bbox"][2:]
+    area, crowd = row.get("area", width * height), row.get("iscrowd", 0)
+    name = row.get("id", number)
+    if not _is_number(area) or area < 0:
+        data.problems.append(f"annotation {name}: area {str(area)[:200]}, that of the box is taken")
+        area = width * height
+    if crowd not in (0, 1):
+        data.problems.append(f"annotation {name}: iscrowd {str(crowd)[:200]}, 0 is taken")
+        crowd = 0
+    return {"area": area, "iscrowd": int(crowd)}
 
 
 def class_map(names: Mapping[int, str], categories: list[dict[str, Any]]) -> dict[int, Any]:

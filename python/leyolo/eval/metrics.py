@@ -71,19 +71,37 @@ def _json(value: float) -> float | None:
 
 
 def score(data: CocoData, detections: Sequence[dict[str, Any]]) -> Metrics:
-    """COCO's evaluation of detections ``{"image_id", "category_id", "bbox" [x, y, w, h], "score"}``."""
+    """COCO's evaluation of detections ``{"image_id", "category_id", "bbox" [x, y, w, h], "score"}``.
+
+    Raises:
+        ImportError: pycocotools is not there; the text says how to install it.
+    """
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise ImportError("evaluation needs pycocotools: pip install 'leyolo[val]'") from error
+    images, categories = ({row["id"]: n for n, row in enumerate(data.content[key])} for key in ("images", "categories"))
+
+    def numbered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """With numbers for the ids of the file: pycocotools sorts them, and text beside integers has no order."""
+        return [
+            {**row, "image_id": images[row["image_id"]], "category_id": categories[row["category_id"]]} for row in rows
+        ]
+
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         truth = COCO()
-        truth.dataset = data.content
+        truth.dataset = {
+            "images": [{"id": n} for n in images.values()],
+            "categories": [{"id": n} for n in categories.values()],
+            "annotations": numbered(data.content["annotations"]),
+        }
         truth.createIndex()
-        found = truth.loadRes([dict(row) for row in detections]) if detections else COCO()
-        if not detections:
-            found.dataset = {**data.content, "annotations": []}
+        if detections:
+            found = truth.loadRes(numbered(detections))
+        else:
+            found = COCO()
+            found.dataset = {**truth.dataset, "annotations": []}
             found.createIndex()
         run = COCOeval(truth, found, "bbox")
         run.evaluate()
@@ -91,7 +109,7 @@ def score(data: CocoData, detections: Sequence[dict[str, Any]]) -> Metrics:
         run.summarize()
     numbers = [float("nan") if value < 0 else float(value) for value in run.stats]
     precision = run.eval["precision"][:, :, :, 0, -1]  # IoU, recall, class; all areas, 100 detections
-    names = {category["id"]: str(category["name"]) for category in data.content["categories"]}
+    names = [category["name"] for category in data.content["categories"]]
     per_class = {}
     for index, category in enumerate(run.params.catIds):
         values = precision[:, :, index]

@@ -27,7 +27,8 @@ def _select(
     """The K best pairs (anchor, class) by rank, in their own order; ``choice`` ranks the classes of an anchor."""
     batch, anchors, classes = rank.shape
     if not multi:
-        best = choice.masked_fill(choice.isnan(), -math.inf).argmax(-1, keepdim=True)
+        largest = choice.masked_fill(choice.isnan(), -math.inf).amax(-1, keepdim=True)
+        best = (choice == largest).to(torch.int8).argmax(-1, keepdim=True)
         passes = torch.zeros_like(passes).scatter(-1, best, passes.gather(-1, best))
     k = min(max_candidates, anchors * classes if multi else anchors)
     flat, keep = rank.flatten(1), passes.flatten(1)
@@ -36,9 +37,9 @@ def _select(
     keep = keep & torch.zeros_like(keep).scatter(1, order[:, :k], True)
     index = (~keep).to(torch.int8).argsort(dim=1, stable=True)[:, :k]
     kept = keep.gather(1, index)
-    scores, labels = flat.gather(1, index) * kept, (index % classes) * kept
-    chosen = boxes.gather(1, (index // classes)[..., None].expand(batch, k, 4)) * kept[..., None]
-    return chosen, scores, labels, kept.sum(1)
+    scores, labels = flat.gather(1, index).masked_fill(~kept, 0), (index % classes) * kept
+    chosen = boxes.gather(1, (index // classes)[..., None].expand(batch, k, 4))
+    return chosen.masked_fill(~kept[..., None], 0), scores, labels, kept.sum(1)
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ def detect_decode_reference(
 ) -> Candidates:
     """The same in plain torch; float64 logits are computed in float64."""
     x = _wide(logits)
-    bins, classes = x[..., : 4 * reg_max].unflatten(-1, (4, reg_max)), x[..., 4 * reg_max :]
+    bins, classes = x[..., : 4 * reg_max].reshape(*x.shape[:2], 4, reg_max), x[..., 4 * reg_max :]
     distance = (bins.softmax(-1) * torch.arange(reg_max, dtype=x.dtype, device=x.device)).sum(-1)
     distance = distance * strides[:, None]
     boxes = torch.cat([centers - distance[..., :2], centers + distance[..., 2:]], -1)

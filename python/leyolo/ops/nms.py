@@ -1,4 +1,4 @@
-"""Non-maximum suppression with torchvision's results."""
+"""Greedy non-maximum suppression with torchvision's results."""
 
 from __future__ import annotations
 
@@ -8,56 +8,92 @@ import torch
 from torch import Tensor
 
 from leyolo.ops._library import call, library, register_fake
+from leyolo.ops.box_iou import box_iou_reference
 
 
-def nms_reference(boxes: Tensor, scores: Tensor, iou_threshold: float, idxs: Tensor | None = None) -> Tensor:
-    """The same in plain torch, one kept box at a time."""
-    wide = boxes.double() if boxes.dtype == torch.float64 else boxes.float()
-    area = (wide[:, 2] - wide[:, 0]) * (wide[:, 3] - wide[:, 1])
-    order = torch.sort(scores, descending=True, stable=True).indices
-    kept: list[int] = []
-    alive = torch.ones(len(order), dtype=torch.bool)
-    for position, index in enumerate(order.tolist()):
-        if not alive[position]:
-            continue
-        kept.append(index)
-        low = torch.maximum(wide[index, :2], wide[order, :2])
-        high = torch.minimum(wide[index, 2:], wide[order, 2:])
-        size = (high - low).clamp(min=0)
-        inter = size[:, 0] * size[:, 1]
-        iou = inter / (area[index] + area[order] - inter)
-        suppressed = iou.double() > iou_threshold
-        if idxs is not None:
-            suppressed &= idxs[order] == idxs[index]
-        alive &= ~suppressed
-    return torch.tensor(kept, dtype=torch.int64)
+def nms_reference(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> Tensor:
+    """The same in plain torch: N x N memory and a Python loop over the boxes."""
+    if boxes.dtype in (torch.float16, torch.bfloat16):
+        boxes, scores = boxes.float(), scores.float()
+    order = scores.sort(descending=True, stable=True).indices
+    # In float64, where a float32 IoU is exact: the threshold itself is not rounded.
+    above = box_iou_reference(boxes[order], boxes[order]).double() > iou_threshold
+    if labels is not None:
+        above &= labels[order][:, None] == labels[order]
+    suppressed = torch.zeros(len(order), dtype=torch.bool, device=boxes.device)
+    kept = []
+    for i in range(len(order)):
+        if not suppressed[i]:
+            kept.append(i)
+            suppressed |= above[i]
+    return order[kept]
+
+
+def nms_padded_reference(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None = None,
+    *,
+    iou_threshold: float,
+    max_det: int,
+    score_threshold: float = -math.inf,
+    counts: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The same in plain torch, image by image."""
+    indices = torch.full((len(boxes), max_det), -1, dtype=torch.int64, device=boxes.device)
+    kept = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    for b in range(len(boxes)):
+        take = torch.arange(boxes.shape[1], device=boxes.device)
+        if counts is not None:
+            take = take[: max(int(counts[b]), 0)]
+        if score_threshold > -math.inf:
+            take = take[scores[b, take].float() > score_threshold]
+        found = nms_reference(
+            boxes[b, take], scores[b, take], iou_threshold, None if labels is None else labels[b, take]
+        )
+        found = take[found][:max_det]
+        indices[b, : len(found)] = found
+        kept[b] = len(found)
+    return indices, kept
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy NMS: drops a box whose IoU with a kept one of higher score is strictly above ``iou_threshold``.
+    """Indices of the boxes that no better kept box overlaps, by descending score.
 
     Args:
-        boxes: [N, 4] (x1, y1, x2, y2), float32, float16 or bfloat16 (IoU in float32), or float64.
+        boxes: [N, 4], xyxy in pixels; float32, float16 and bfloat16 (computed in float32) or float64.
         scores: [N], dtype of ``boxes``.
-        iou_threshold: compared as a double, as torchvision does.
+        iou_threshold: a box is dropped when its IoU with a kept box of higher score is above this (strictly).
 
     Returns:
-        int64 [K]: indices of the kept boxes in descending order of score; on ties the lower index comes first.
+        int64 [K]. On equal scores the lower index comes first; NaN scores come before all others; a NaN IoU (two empty
+        boxes) never drops a box. The results of ``torchvision.ops.nms`` on the CPU, bit for bit.
 
-    A drop-in for ``torchvision.ops.nms``. K depends on the data: see :func:`nms_padded` for fixed shapes.
+    Raises:
+        RuntimeError: shapes, dtypes or devices that do not fit; the text says what was expected and what came.
+
+    On CUDA the size of the result has to reach the host; ``nms_padded`` avoids that.
     """
-    kept: Tensor = call(library.nms, (boxes.detach().contiguous(), scores.detach().contiguous(), None), iou_threshold)
-    return kept
+    indices: Tensor = call(library.nms, (boxes.contiguous(), scores.contiguous()), None, iou_threshold)
+    return indices
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """:func:`nms` within each class: boxes of different ``idxs`` [N] (any integers) never suppress each other.
+    """``nms`` within each class: boxes of different ``idxs`` never drop each other.
 
-    A drop-in for ``torchvision.ops.batched_nms``; the classes are compared, so no coordinate is shifted and rounded.
+    Args:
+        boxes, scores, iou_threshold: as for ``nms``.
+        idxs: int64 [N] (or int32), any values.
+
+    Returns:
+        int64 [K], by descending score over all classes. Classes are compared, not shifted apart by an offset added to
+        the coordinates, so that the result does not depend on how large the coordinates are.
+
+    Raises:
+        RuntimeError: as for ``nms``.
     """
-    tensors = boxes.detach().contiguous(), scores.detach().contiguous(), idxs.to(torch.int64).contiguous()
-    kept: Tensor = call(library.nms, tensors, iou_threshold)
-    return kept
+    indices: Tensor = call(library.nms, (boxes.contiguous(), scores.contiguous(), _labels(idxs)), iou_threshold)
+    return indices
 
 
 def nms_padded(
@@ -70,33 +106,45 @@ def nms_padded(
     score_threshold: float = -math.inf,
     counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """NMS of a batch with fixed output shapes: no host synchronisation, compiles without a graph break.
+    """``nms`` (``batched_nms`` with ``labels``) of a batch, into an output of fixed size.
 
     Args:
-        boxes: [B, N, 4] (x1, y1, x2, y2).
+        boxes: [B, N, 4], xyxy in pixels; dtypes as for ``nms``.
         scores: [B, N], dtype of ``boxes``.
-        labels: int64 [B, N]: boxes of different classes never suppress each other; None: one class.
-        iou_threshold: a box is dropped when its IoU with a kept one is strictly above it.
-        max_det: boxes kept per image at most, the best ones.
-        score_threshold: only boxes with a score strictly above it take part; -inf: all, NaN included.
-        counts: int64 [B]: only the first ``counts[b]`` boxes of an image take part; None: all.
+        labels: int64 [B, N] (or int32), any values; None: one class.
+        iou_threshold: as for ``nms``.
+        max_det: kept boxes per image at most.
+        score_threshold: boxes take part when their score is above this (strictly, so NaN scores do not); with minus
+            infinity all do.
+        counts: int64 [B]: only the first ``counts[b]`` boxes of an image take part (clamped to 0 .. N); None: all.
 
     Returns:
-        indices int64 [B, max_det] in descending order of score, -1 after the last; kept int64 [B].
+        ``indices`` int64 [B, max_det], by descending score, -1 after the last; ``kept`` int64 [B], their number.
+
+    Raises:
+        RuntimeError: shapes, dtypes or devices that do not fit; the text says what was expected and what came.
     """
-    tensors = (
-        boxes.detach().contiguous(),
-        scores.detach().contiguous(),
-        None if labels is None else labels.to(torch.int64),
+    indices: Tensor
+    kept: Tensor
+    indices, kept = call(
+        library.nms_padded,
+        (boxes.contiguous(), scores.contiguous()),
+        None if labels is None else _labels(labels),
+        None if counts is None else counts.contiguous(),
+        iou_threshold,
+        max_det,
+        score_threshold,
     )
-    indices, kept = call(library.nms_padded, tensors, iou_threshold, max_det, score_threshold, counts)
     return indices, kept
 
 
+def _labels(labels: Tensor) -> Tensor:
+    return (labels.long() if labels.dtype == torch.int32 else labels).contiguous()
+
+
 @register_fake("nms")
-def _(boxes: Tensor, scores: Tensor, idxs: Tensor | None, iou_threshold: float) -> Tensor:
-    kept = torch.library.get_ctx().new_dynamic_size(min=0)
-    return boxes.new_empty(kept, dtype=torch.int64)
+def _(boxes: Tensor, scores: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
+    return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
 @register_fake("nms_padded")
@@ -104,10 +152,11 @@ def _(
     boxes: Tensor,
     scores: Tensor,
     labels: Tensor | None,
+    counts: Tensor | None,
     iou_threshold: float,
     max_det: int,
     score_threshold: float,
-    counts: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    indices = boxes.new_empty(boxes.shape[0], max_det, dtype=torch.int64)
-    return indices, boxes.new_empty(boxes.shape[0], dtype=torch.int64)
+    return boxes.new_empty(boxes.shape[0], max_det, dtype=torch.int64), boxes.new_empty(
+        boxes.shape[0], dtype=torch.int64
+    )
