@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from leyolo.ops.assignment import Assignment
 from leyolo.ops.box_iou import box_iou, complete_box_iou, distance_box_iou, generalized_box_iou
 from leyolo.ops.box_iou_loss import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 from leyolo.ops.boxes import box_area, box_convert, clip_boxes_to_image, remove_small_boxes
@@ -12,8 +13,10 @@ from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
 from leyolo.ops.letterbox import letterbox
 from leyolo.ops.nms import batched_nms, nms, nms_padded
+from leyolo.ops.simota import simota_assign, simota_cost
 
 __all__ = [
+    "Assignment",
     "batched_nms",
     "box_area",
     "box_convert",
@@ -34,5 +37,7 @@ __all__ = [
     "nms",
     "nms_padded",
     "remove_small_boxes",
+    "simota_assign",
+    "simota_cost",
     "yolox_decode",
 ]

@@ -1,0 +1,169 @@
+#include "ops/simota/simota.h"
+
+#include <cmath>
+
+#include "ops/simota/simota_plan.h"
+
+namespace leyolo {
+
+namespace {
+
+constexpr int kNobody = -1, kSeveral = -2;  // owner of a candidate that no, or more than one, ground truth marked
+
+// k of every ground truth and the candidates that it marks.
+void mark(SimotaPlan const& plan, Context const& context) {
+  for_slots(context, plan.target_offsets[plan.B], [&](int64_t begin, int64_t end, int64_t slot) {
+    auto buffers = plan.buffers(slot);
+    float* const values = plan.best_values + slot * plan.topk;
+    int* const indices = plan.best_indices + slot * plan.topk;
+    for (int64_t t = begin; t < end; ++t) {
+      int64_t const b = image_of(plan.target_offsets, plan.B, t), g = plan.target(b, t), n = plan.counts[b];
+      int64_t const at = b * plan.G + g;
+      plan.found[at] = plan.ks[at] = 0;
+      if (n == 0) continue;
+      plan.row(b, g, buffers);
+      for (int64_t i = 0; i < n; ++i) buffers.iou[i] = -buffers.iou[i];
+      int64_t const most = std::min(plan.topk, n);
+      int64_t const best = LEYOLO_PICK(select_smallest)({buffers.iou, n, most, values, indices});
+      float sum = 0;
+      for (int64_t i = 0; i < best; ++i) sum -= values[i];
+      int64_t const k = std::clamp<int64_t>(int64_t(sum), 1, most);
+      plan.ks[at] = int(k);
+      plan.found[at] = int(LEYOLO_PICK(select_smallest)({buffers.cost, n, k, values, indices}));
+      std::copy_n(indices, plan.found[at], plan.picks + at * plan.topk);
+    }
+  });
+}
+
+// Who owns which candidate; those marked by several go to the cheapest ground truth of all.
+void settle(SimotaPlan const& plan, Context const& context) {
+  parallel_for(context, 0, plan.B, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      int* const owner = plan.owner + b * plan.A;
+      std::fill(owner, owner + plan.counts[b], kNobody);
+      for (int64_t g = 0; g < plan.target_offsets[b + 1] - plan.target_offsets[b]; ++g)
+        for (int64_t p = 0; p < plan.found[b * plan.G + g]; ++p) {
+          int& who = owner[plan.picks[(b * plan.G + g) * plan.topk + p]];
+          who = who == kNobody ? int(g) : kSeveral;
+        }
+      int64_t n = 0;
+      for (int64_t i = 0; i < plan.counts[b]; ++i)
+        if (owner[i] == kSeveral) plan.contested[b * plan.A + n++] = int(i);
+      plan.contested_offsets[b + 1] = n;
+    }
+  });
+  plan.contested_offsets[0] = 0;
+  for (int64_t b = 0; b < plan.B; ++b) plan.contested_offsets[b + 1] += plan.contested_offsets[b];
+  for_slots(context, plan.contested_offsets[plan.B], [&](int64_t begin, int64_t end, int64_t slot) {
+    for (int64_t t = begin; t < end; ++t) {
+      int64_t const b = image_of(plan.contested_offsets, plan.B, t);
+      int64_t const i = plan.contested[b * plan.A + t - plan.contested_offsets[b]];
+      float* const cost = plan.row_of(slot, 2);
+      plan.column(b, i, plan.row_of(slot, 0), plan.row_of(slot, 1), cost);
+      plan.owner[b * plan.A + i] =
+          int(std::min_element(cost, cost + plan.target_offsets[b + 1] - plan.target_offsets[b]) - cost);
+    }
+  });
+}
+
+float iou_of(SimotaPlan const& plan, int64_t b, int64_t g, int64_t i) {
+  auto const at = [](Rows r, int64_t k) {
+    return AreaBox<float>{r[kX1][k], r[kY1][k], r[kX2][k], r[kY2][k], r[kArea][k]};
+  };
+  return overlap_iou(at(plan.targets_of(b), g), at(plan.candidates_of(b), i));
+}
+
+void write(SimotaPlan const& plan, Assigned const& out, Context const& context) {
+  parallel_for(context, 0, plan.B, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      int64_t* const gt_index = out.gt_index.as<int64_t>() + b * plan.A;
+      float *const iou = out.iou.as<float>() + b * plan.A, *const score = out.score.as<float>() + b * plan.A;
+      int64_t* const k = out.dynamic_k.as<int64_t>() + b * plan.G;
+      std::fill(gt_index, gt_index + plan.A, -1);
+      std::fill(iou, iou + plan.A, 0.0f);
+      std::fill(score, score + plan.A, 0.0f);
+      int64_t foreground = 0;
+      for (int64_t i = 0; i < plan.counts[b]; ++i) {
+        int const g = plan.owner[b * plan.A + i], j = plan.index[b * plan.A + i];
+        if (g == kNobody) continue;
+        gt_index[j] = g;
+        iou[j] = score[j] = iou_of(plan, b, g, i);
+        ++foreground;
+      }
+      out.num_fg.as<int64_t>()[b] = foreground;
+      int64_t const n = plan.target_offsets[b + 1] - plan.target_offsets[b];
+      std::copy_n(plan.ks + b * plan.G, n, k);
+      std::fill(k + n, k + plan.G, 0);
+    }
+  });
+}
+
+void check_workspace(char const* op, View workspace, int64_t needed) {
+  check(workspace.numel() * size_of(workspace.dtype) >= needed, op, ": workspace must hold ", needed, " bytes, got ",
+        workspace);
+}
+
+}  // namespace
+
+void simota_check(char const* op, SimotaInputs const& in, Simota const& params) {
+  check(in.cls_logits.rank == 3, op, ": cls_logits must be [B, A, C], got ", in.cls_logits);
+  check_floats(op, "cls_logits", in.cls_logits);
+  int64_t const images = in.cls_logits.shape[0], anchors = in.cls_logits.shape[1];
+  check(anchors < int64_t(1) << 31 && in.gt.boxes.numel() < int64_t(1) << 31, op, ": too many anchors or ground truths");
+  check(!in.obj_logits ||
+            (in.obj_logits.rank == 2 && in.obj_logits.shape[0] == images && in.obj_logits.shape[1] == anchors),
+        op, ": obj_logits must be [", images, ", ", anchors, "] or None, got ", in.obj_logits);
+  if (in.obj_logits) check_floats(op, "obj_logits", in.obj_logits);
+  check(in.boxes.rank == 3 && in.boxes.shape[0] == images && in.boxes.shape[1] == anchors && in.boxes.shape[2] == 4, op,
+        ": boxes must be [", images, ", ", anchors, ", 4], got ", in.boxes);
+  check_floats(op, "boxes", in.boxes);
+  check_ground_truth(op, in.gt, images, in.cls_logits.shape[2]);
+  check_centers(op, in.centers, anchors);
+  check_strides(op, in.strides, anchors);
+  check(params.rule == "main" || params.rule == "v030", op, ": rule must be 'main' or 'v030', got '", params.rule, "'");
+  check(params.topk >= 1, op, ": topk must be at least 1, got ", params.topk);
+  check(std::isfinite(params.iou_weight) && std::isfinite(params.cls_weight), op,
+        ": iou_weight and cls_weight must be finite, got ", params.iou_weight, " and ", params.cls_weight);
+  is_xyxy(op, params.fmt);
+}
+
+int64_t simota_workspace(SimotaInputs const& in, Simota const& params) { return SimotaPlan(in, params, nullptr).bytes; }
+
+void simota_assign(SimotaInputs const& in, Assigned const& out, View workspace, Simota const& params,
+                   Context const& context) {
+  simota_check("simota_assign", in, params);
+  check_assigned("simota_assign", out, in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
+  SimotaPlan plan(in, params, workspace.data);
+  check_workspace("simota_assign", workspace, plan.bytes);
+  plan.prepare(context);
+  mark(plan, context);
+  settle(plan, context);
+  write(plan, out, context);
+}
+
+void simota_cost(SimotaInputs const& in, View cost, View iou, View workspace, Simota const& params,
+                 Context const& context) {
+  simota_check("simota_cost", in, params);
+  SimotaPlan plan(in, params, workspace.data);
+  check_workspace("simota_cost", workspace, plan.bytes);
+  for (View const& v : {cost, iou})
+    check(v.rank == 3 && v.dtype == DType::f32 && v.shape[0] == plan.B && v.shape[1] == plan.G && v.shape[2] == plan.A,
+          "simota_cost: outputs must be [B, G, A] float32, got ", v);
+  std::fill_n(cost.as<float>(), cost.numel(), HUGE_VALF);
+  std::fill_n(iou.as<float>(), iou.numel(), 0.0f);
+  plan.prepare(context);
+  for_slots(context, plan.target_offsets[plan.B], [&](int64_t begin, int64_t end, int64_t slot) {
+    auto buffers = plan.buffers(slot);
+    for (int64_t t = begin; t < end; ++t) {
+      int64_t const b = image_of(plan.target_offsets, plan.B, t), g = plan.target(b, t);
+      plan.row(b, g, buffers);
+      int64_t const to = (b * plan.G + g) * plan.A;
+      for (int64_t i = 0; i < plan.counts[b]; ++i) {
+        cost.as<float>()[to + plan.index[b * plan.A + i]] = buffers.cost[i];
+        iou.as<float>()[to + plan.index[b * plan.A + i]] = buffers.iou[i];
+      }
+    }
+  });
+}
+
+}  // namespace leyolo
