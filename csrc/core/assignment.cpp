@@ -27,11 +27,12 @@ void check_floats(char const* op, char const* name, View v) {
 }
 
 void check_ground_truth(char const* op, GroundTruth const& gt, int64_t images, int64_t classes) {
-  check(gt.boxes.rank == 3 && gt.boxes.shape[0] == images && gt.boxes.shape[2] == 4, op, ": gt_boxes must be [B, G, 4] for ",
-        images, " images, got ", gt.boxes);
+  check(gt.boxes.rank == 3 && gt.boxes.shape[0] == images && gt.boxes.shape[2] == 4, op,
+        ": gt_boxes must be [B, G, 4] for ", images, " images, got ", gt.boxes);
   check_floats(op, "gt_boxes", gt.boxes);
   int64_t const targets = gt.boxes.shape[1];
-  check(gt.labels.rank == 2 && gt.labels.shape[0] == images && gt.labels.shape[1] == targets && is_integer(gt.labels.dtype),
+  check(gt.labels.rank == 2 && gt.labels.shape[0] == images && gt.labels.shape[1] == targets &&
+            is_integer(gt.labels.dtype),
         op, ": gt_labels must be [", images, ", ", targets, "] int64 or int32, got ", gt.labels);
   check(gt.counts.rank == 1 && gt.counts.shape[0] == images && is_integer(gt.counts.dtype), op, ": gt_counts must be [",
         images, "] int64 or int32, got ", gt.counts);
@@ -39,11 +40,12 @@ void check_ground_truth(char const* op, GroundTruth const& gt, int64_t images, i
   check_on_cpu(op, "gt_counts", gt.counts);
   for (int64_t b = 0; b < images; ++b) {
     int64_t const count = int_at(gt.counts, b);
-    check(count >= 0 && count <= targets, op, ": gt_counts must lie in [0, ", targets, "], got ", count, " for image ", b);
+    check(count >= 0 && count <= targets, op, ": gt_counts must lie in [0, ", targets, "], got ", count, " for image ",
+          b);
     for (int64_t g = 0; classes >= 0 && g < count; ++g) {
       int64_t const label = int_at(gt.labels, b * targets + g);
-      check(label >= 0 && label < classes, op, ": gt_labels must lie in [0, ", classes, "), got ", label, " for image ", b,
-            ", row ", g);
+      check(label >= 0 && label < classes, op, ": gt_labels must lie in [0, ", classes, "), got ", label, " for image ",
+            b, ", row ", g);
     }
   }
 }

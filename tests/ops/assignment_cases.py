@@ -146,6 +146,8 @@ def digests_on_every_isa(script: str) -> list[str]:
     outputs = []
     for isa in ISAS:
         environment = {**os.environ, "LEYOLO_ISA": isa, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
         outputs.append(run.stdout)
     return outputs

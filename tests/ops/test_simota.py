@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-import leyolo._C as C
 from assignment_cases import (
     check_consistent,
     digests_on_every_isa,
@@ -18,17 +16,39 @@ from assignment_cases import (
     same,
     simota_golden,
 )
+
+import leyolo._C as C
 from cases import FLOATS, compiled_equals_eager, opcheck
 from leyolo.ops import simota_assign, simota_cost
 from leyolo.ops.simota import simota_cost_reference, simota_reference
 
 RULES = ["main", "v030"]
-GOLDENS = (
-    "all_outside_320_c20 b2_320_c80 b4_640_c80_proc c1_320 corner_320_c20 crowd40_320_c20 early_320_c20 "
-    "extreme_logits_320_c20 g120_320_c20 g120_640_c80_proc g300_320_c20 g300_640_c80_proc g50_640_c20 "
-    "huge_tiny_preds_320_c20 ident_diffcls_320_c20 ident_samecls_320_c20 late_320_c20 mix_b4_320_c20 no_gt_320_c20 "
-    "one_gt_320_c20 outside_320_c20 perfect_320_c20 rect_256x448_c7 tiny_320_c20"
-).split()
+GOLDENS = [
+    "all_outside_320_c20",
+    "b2_320_c80",
+    "b4_640_c80_proc",
+    "c1_320",
+    "corner_320_c20",
+    "crowd40_320_c20",
+    "early_320_c20",
+    "extreme_logits_320_c20",
+    "g120_320_c20",
+    "g120_640_c80_proc",
+    "g300_320_c20",
+    "g300_640_c80_proc",
+    "g50_640_c20",
+    "huge_tiny_preds_320_c20",
+    "ident_diffcls_320_c20",
+    "ident_samecls_320_c20",
+    "late_320_c20",
+    "mix_b4_320_c20",
+    "no_gt_320_c20",
+    "one_gt_320_c20",
+    "outside_320_c20",
+    "perfect_320_c20",
+    "rect_256x448_c7",
+    "tiny_320_c20",
+]
 # Where our choice among penalised costs, which the original leaves to torch.topk, may be another one: costs of 1e5 and
 # more have steps of 1/128, those of 1e6 and more steps of 1/16.
 LOOSE = 0.45
@@ -57,6 +77,7 @@ def test_goldens(shared: Path, name: str, rule: str) -> None:
         if f"{rule}_cost_{b}" in file:
             ours, expected = cost[b, :count].numpy()[:, candidates], file[f"{rule}_cost_{b}"]
             np.testing.assert_allclose(ours, expected, rtol=1e-5)
+        if f"{rule}_ious_{b}" in file:
             np.testing.assert_allclose(iou[b, :count].numpy()[:, candidates], file[f"{rule}_ious_{b}"], atol=1e-4)
         expected_index = file[f"{rule}_gt"][b].astype(np.int64)
         if loose(meta, rule, b):
@@ -119,7 +140,9 @@ def test_without_objectness(rule: str) -> None:
 
 def test_float16_decides_as_float32_on_the_rounded_inputs() -> None:
     half = random_batch(2, 20, 8, dtype=torch.float16)
-    same(simota_assign(**half), simota_assign(**{k: v.float() if v.is_floating_point() else v for k, v in half.items()}))
+    same(
+        simota_assign(**half), simota_assign(**{k: v.float() if v.is_floating_point() else v for k, v in half.items()})
+    )
 
 
 def test_int32_labels_and_counts() -> None:
@@ -150,7 +173,8 @@ def background(arguments: dict[str, Any]) -> None:
     out = simota_assign(**arguments)
     check_consistent(out, arguments["gt_counts"])
     assert (out.gt_index == -1).all()
-    assert (out.dynamic_k == 0).all()
+    expected = torch.arange(out.dynamic_k.shape[1]) < arguments["gt_counts"][:, None]
+    assert torch.equal(out.dynamic_k, expected.long())
 
 
 def test_nothing_to_assign() -> None:
@@ -284,7 +308,10 @@ def test_no_gradient() -> None:
     ("change", "text"),
     [
         ({"cls_logits": torch.zeros(2, 336)}, r"simota_assign: cls_logits must be \[B, A, C\]"),
-        ({"cls_logits": torch.zeros(2, 336, 7, dtype=torch.float64)}, "cls_logits must be float32, float16 or bfloat16"),
+        (
+            {"cls_logits": torch.zeros(2, 336, 7, dtype=torch.float64)},
+            "cls_logits must be float32, float16 or bfloat16",
+        ),
         ({"obj_logits": torch.zeros(2, 335)}, r"obj_logits must be \[2, 336\] or None, got float32 \[2, 335\]"),
         ({"boxes": torch.zeros(2, 336, 5)}, r"boxes must be \[2, 336, 4\]"),
         ({"gt_boxes": torch.zeros(3, 12, 4)}, r"gt_boxes must be \[B, G, 4\] for 2 images"),

@@ -19,7 +19,7 @@ void mark(SimotaPlan const& plan, Context const& context) {
     for (int64_t t = begin; t < end; ++t) {
       int64_t const b = image_of(plan.target_offsets, plan.B, t), g = plan.target(b, t), n = plan.counts[b];
       int64_t const at = b * plan.G + g;
-      plan.found[at] = plan.ks[at] = 0;
+      plan.found[at] = 0, plan.ks[at] = 1;
       if (n == 0) continue;
       plan.row(b, g, buffers);
       for (int64_t i = 0; i < n; ++i) buffers.iou[i] = -buffers.iou[i];
@@ -109,7 +109,8 @@ void simota_check(char const* op, SimotaInputs const& in, Simota const& params) 
   check(in.cls_logits.rank == 3, op, ": cls_logits must be [B, A, C], got ", in.cls_logits);
   check_floats(op, "cls_logits", in.cls_logits);
   int64_t const images = in.cls_logits.shape[0], anchors = in.cls_logits.shape[1];
-  check(anchors < int64_t(1) << 31 && in.gt.boxes.numel() < int64_t(1) << 31, op, ": too many anchors or ground truths");
+  check(anchors < int64_t(1) << 31 && in.gt.boxes.numel() < int64_t(1) << 31, op,
+        ": too many anchors or ground truths");
   check(!in.obj_logits ||
             (in.obj_logits.rank == 2 && in.obj_logits.shape[0] == images && in.obj_logits.shape[1] == anchors),
         op, ": obj_logits must be [", images, ", ", anchors, "] or None, got ", in.obj_logits);

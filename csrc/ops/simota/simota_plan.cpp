@@ -115,9 +115,8 @@ void SimotaPlan::row(int64_t b, int64_t g, RowBuffers& buffers) const {
   int64_t const n = counts[b], c = label(b, g);
   Rows const rows = candidates_of(b);
   if (b != buffers.of_image || c != buffers.of_class) {
-    for_float(in.cls_logits.dtype, "simota", [&](auto zero) {
-      gather(in.cls_logits.as<decltype(zero)>(), b, c, buffers.differences);
-    });
+    for_float(in.cls_logits.dtype, "simota",
+              [&](auto zero) { gather(in.cls_logits.as<decltype(zero)>(), b, c, buffers.differences); });
     std::fill(buffers.differences + n, buffers.differences + padded(n), 0.0f);
     LEYOLO_PICK(simota_differences)({buffers.differences, in.obj_logits ? rows[kObjectness] : nullptr, padded(n)});
     buffers.of_image = b, buffers.of_class = c;

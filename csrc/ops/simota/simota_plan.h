@@ -13,8 +13,8 @@ struct SimotaPlan {
   // Candidates of every image with all that their costs need; ground truths in the order of their classes.
   void prepare(Context const& context);
 
-  // Costs (and IoUs) of ground truth g of image b over its candidates. `differences` holds those of image `of_image` and
-  // class `of_class` and is renewed where they differ.
+  // Costs (and IoUs) of ground truth g of image b over its candidates. `differences` holds those of image `of_image`
+  // and class `of_class` and is renewed where they differ.
   struct RowBuffers {
     float *differences, *cost, *iou;
     int64_t of_image = -1, of_class = -1;
@@ -25,7 +25,9 @@ struct SimotaPlan {
 
   RowBuffers buffers(int64_t slot) const { return {row_of(slot, 0), row_of(slot, 1), row_of(slot, 2)}; }
   float* row_of(int64_t slot, int k) const { return slots + (3 * slot + k) * width; }
-  Rows candidates_of(int64_t b) const { return {candidates.base + b * kCandidateFields * candidates.pitch, candidates.pitch}; }
+  Rows candidates_of(int64_t b) const {
+    return {candidates.base + b * kCandidateFields * candidates.pitch, candidates.pitch};
+  }
   Rows targets_of(int64_t b) const { return {targets.base + b * kBoxFields * targets.pitch, targets.pitch}; }
   int64_t label(int64_t b, int64_t g) const { return int_at(in.gt.labels, b * G + g); }
   // Ground truth of work item t of image b: neighbours in the order share their class, hence their differences.
