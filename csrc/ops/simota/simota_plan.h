@@ -29,9 +29,10 @@ struct SimotaPlan {
     return {candidates.base + b * kCandidateFields * candidates.pitch, candidates.pitch};
   }
   Rows targets_of(int64_t b) const { return {targets.base + b * kBoxFields * targets.pitch, targets.pitch}; }
+  int64_t target_count(int64_t b) const { return target_offsets[b + 1] - target_offsets[b]; }
   int64_t label(int64_t b, int64_t g) const { return int_at(in.gt.labels, b * G + g); }
   // Ground truth of work item t of image b: neighbours in the order share their class, hence their differences.
-  int64_t target(int64_t b, int64_t t) const { return int64_t(order[b * G + t - target_offsets[b]] & 0xffffffff); }
+  int64_t target_at(int64_t b, int64_t t) const { return int64_t(order[b * G + t - target_offsets[b]] & 0xffffffff); }
 
   SimotaInputs in;
   SimotaCost rule;
@@ -40,13 +41,11 @@ struct SimotaPlan {
   int64_t B, A, C, G, topk, width;
 
   Rows anchors, candidates, targets;
+  Marks marks;
   int64_t *counts, *target_offsets, *order;  // candidates [B]; ground truths [B + 1]; [B, G]
-  int *index, *owner, *contested;            // [B, A] each: anchor of a candidate; see simota.cpp
-  int *picks, *ks, *found;                   // [B, G, topk], [B, G], [B, G]
-  int64_t* contested_offsets;                // [B + 1]
+  int *index, *ks;                           // anchor of each candidate [B, A]; dynamic k [B, G]
   unsigned char* mask;                       // [B, padded(A)]
   float *slots, *best_values;                // [kSlots, 3, width], [kSlots, topk]
-  int* best_indices;                         // [kSlots, topk]
   int64_t bytes;
 
  private:
