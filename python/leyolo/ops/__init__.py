@@ -9,6 +9,7 @@ from leyolo.ops.depthwise_conv2d import depthwise_conv2d
 from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
 from leyolo.ops.simota import simota_assign, simota_cost
+from leyolo.ops.tal import tal_assign
 
 __all__ = [
     "Assignment",
@@ -19,4 +20,5 @@ __all__ = [
     "inverted_bottleneck",
     "simota_assign",
     "simota_cost",
+    "tal_assign",
 ]
