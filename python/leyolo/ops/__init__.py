@@ -6,6 +6,7 @@ from leyolo.ops.assignment import Assignment
 from leyolo.ops.box_iou import box_iou
 from leyolo.ops.conv2d import conv2d
 from leyolo.ops.depthwise_conv2d import depthwise_conv2d
+from leyolo.ops.fcos import fcos_assign
 from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
 from leyolo.ops.simota import simota_assign, simota_cost
@@ -16,6 +17,7 @@ __all__ = [
     "box_iou",
     "conv2d",
     "depthwise_conv2d",
+    "fcos_assign",
     "forward",
     "inverted_bottleneck",
     "simota_assign",
