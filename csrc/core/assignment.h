@@ -34,6 +34,7 @@ void check_centers(char const* op, View centers, int64_t anchors);
 void check_strides(char const* op, View strides, int64_t anchors);
 void check_assigned(char const* op, Assigned const& out, int64_t images, int64_t anchors, int64_t targets);
 void check_floats(char const* op, char const* name, View v);  // float32, float16 or bfloat16 on the CPU
+void check_workspace(char const* op, View workspace, int64_t needed);
 bool is_xyxy(char const* op, std::string const& fmt);
 
 float float_at(View v, int64_t i);
@@ -45,6 +46,10 @@ float const* floats_at(View v, int64_t begin, int64_t count, float* buffer);
 void fill_boxes(View boxes, int64_t first, int64_t count, bool xyxy, Rows rows);
 // Box `source` into column `i` of the rows.
 void fill_box(View boxes, int64_t source, bool xyxy, Rows rows, int64_t i);
+
+inline AreaBox<float> box_at(Rows rows, int64_t i) {
+  return {rows[kX1][i], rows[kY1][i], rows[kX2][i], rows[kY2][i], rows[kArea][i]};
+}
 
 constexpr int64_t kPad = 16;  // floats of the widest vector: rows are padded to it
 constexpr int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
@@ -80,5 +85,51 @@ void for_slots(Context const& context, int64_t count, F&& f) {
 inline int64_t image_of(int64_t const* offsets, int64_t images, int64_t i) {
   return std::upper_bound(offsets, offsets + images + 1, i) - offsets - 1;
 }
+
+constexpr int kNobody = -1, kSeveral = -2;  // owner of an item that no, or more than one, ground truth marked
+
+// The items (anchors or candidates) that each ground truth marks, and who owns which in the end.
+struct Marks {
+  Marks() = default;
+  Marks(Scratch& memory, int64_t images, int64_t targets, int64_t items, int64_t most);
+
+  int* picks_of(int64_t b, int64_t g) const { return picks + (b * G + g) * topk; }
+  int& found_by(int64_t b, int64_t g) const { return found[b * G + g]; }
+  int* owner_of(int64_t b) const { return owner + b * A; }
+
+  // Fills `owner`: item_count(b) items and target_count(b) ground truths in image b; an item that several marked goes
+  // to winner(b, item, slot).
+  template <class Items, class Targets, class Winner>
+  void settle(Context const& context, Items&& item_count, Targets&& target_count, Winner&& winner) const {
+    parallel_for(context, 0, B, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; ++b) collect(b, item_count(b), target_count(b));
+    });
+    contested_offsets[0] = 0;
+    for (int64_t b = 0; b < B; ++b) contested_offsets[b + 1] += contested_offsets[b];
+    for_slots(context, contested_offsets[B], [&](int64_t begin, int64_t end, int64_t slot) {
+      for (int64_t t = begin; t < end; ++t) {
+        int64_t const b = image_of(contested_offsets, B, t);
+        int64_t const item = contested[b * A + t - contested_offsets[b]];
+        owner[b * A + item] = int(winner(b, item, slot));
+      }
+    });
+  }
+
+  int64_t B = 0, G = 0, A = 0, topk = 0;
+  int *picks = nullptr, *found = nullptr;  // [B, G, topk], [B, G]
+  int* owner = nullptr;                    // [B, A]
+
+ private:
+  void collect(int64_t b, int64_t items, int64_t targets) const;
+
+  int* contested = nullptr;              // [B, A]
+  int64_t* contested_offsets = nullptr;  // [B + 1]
+};
+
+// Background everywhere, zeros.
+void clear(Assigned const& out, Context const& context);
+
+// Counts of ground truths before each image: offsets [B + 1].
+void fill_offsets(View counts, int64_t* offsets);
 
 }  // namespace leyolo

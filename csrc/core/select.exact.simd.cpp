@@ -21,7 +21,8 @@ extern long long select_smallest(SelectArgs const& a) {
   };
   long long i = 0;
   for (; i + kLanes <= a.size; i += kLanes)
-    for (unsigned bits = bits_of(load(a.row + i) < splat(limit)); bits; bits &= bits - 1) offer(i + __builtin_ctz(bits));
+    for (unsigned bits = bits_of(load(a.row + i) < splat(limit)); bits; bits &= bits - 1)
+      offer(i + __builtin_ctz(bits));
   for (; i < a.size; ++i) offer(i);
   return found;
 }

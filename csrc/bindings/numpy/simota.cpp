@@ -61,7 +61,8 @@ LEYOLO_NUMPY_OP(simota) {
   };
   define("simota_assign", &numpy_simota_assign,
          "SimOTA labels of a batch: (gt_index [B, A], iou [B, A], score [B, A], num_fg [B], dynamic_k [B, G]).");
-  define("simota_cost", &numpy_simota_cost, "SimOTA's (cost [B, G, A], iou [B, G, A]), infinite where not a candidate.");
+  define("simota_cost", &numpy_simota_cost,
+         "SimOTA's (cost [B, G, A], iou [B, G, A]), infinite where not a candidate.");
 }
 
 }  // namespace leyolo

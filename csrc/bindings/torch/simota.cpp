@@ -20,8 +20,7 @@ AssignedTensors torch_simota_assign(Tensor const& cls_logits, OptionalTensor con
       simota_inputs(cls_logits, obj_logits, boxes, gt_boxes, gt_labels, gt_counts, centers, strides);
   Simota const params{rule, topk, iou_weight, cls_weight, fmt};
   simota_check("simota_assign", in, params);
-  AssignedTensors const out =
-      empty_assigned(cls_logits, in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
+  AssignedTensors const out = empty_assigned(cls_logits, in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
   Tensor const workspace = empty(cls_logits, {simota_workspace(in, params)}, ScalarType::Byte);
   simota_assign(in, view_assigned(out), view(workspace, "workspace"), params, OnDevice(cls_logits));
   return out;
@@ -43,9 +42,9 @@ std::tuple<Tensor, Tensor> torch_simota_cost(Tensor const& cls_logits, OptionalT
   return {cost, iou};
 }
 
-#define LEYOLO_SIMOTA_ARGUMENTS                                                                      \
-  "(Tensor cls_logits, Tensor? obj_logits, Tensor boxes, Tensor gt_boxes, Tensor gt_labels, "        \
-  "Tensor gt_counts, Tensor centers, Tensor strides, str rule, int topk, float iou_weight, "         \
+#define LEYOLO_SIMOTA_ARGUMENTS                                                               \
+  "(Tensor cls_logits, Tensor? obj_logits, Tensor boxes, Tensor gt_boxes, Tensor gt_labels, " \
+  "Tensor gt_counts, Tensor centers, Tensor strides, str rule, int topk, float iou_weight, "  \
   "float cls_weight, str fmt) -> "
 LEYOLO_TORCH_OP(simota_assign, LEYOLO_SIMOTA_ARGUMENTS "(Tensor, Tensor, Tensor, Tensor, Tensor)")
 LEYOLO_TORCH_OP(simota_cost, LEYOLO_SIMOTA_ARGUMENTS "(Tensor, Tensor)")

@@ -8,99 +8,56 @@ namespace leyolo {
 
 namespace {
 
-constexpr int kNobody = -1, kSeveral = -2;  // owner of a candidate that no, or more than one, ground truth marked
-
 // k of every ground truth and the candidates that it marks.
 void mark(SimotaPlan const& plan, Context const& context) {
   for_slots(context, plan.target_offsets[plan.B], [&](int64_t begin, int64_t end, int64_t slot) {
     auto buffers = plan.buffers(slot);
     float* const values = plan.best_values + slot * plan.topk;
-    int* const indices = plan.best_indices + slot * plan.topk;
     for (int64_t t = begin; t < end; ++t) {
-      int64_t const b = image_of(plan.target_offsets, plan.B, t), g = plan.target(b, t), n = plan.counts[b];
-      int64_t const at = b * plan.G + g;
-      plan.found[at] = plan.ks[at] = 0;
+      int64_t const b = image_of(plan.target_offsets, plan.B, t), g = plan.target_at(b, t), n = plan.counts[b];
+      int* const picks = plan.marks.picks_of(b, g);
+      int& found = plan.marks.found_by(b, g) = 0;
+      int& k = plan.ks[b * plan.G + g] = 1;
       if (n == 0) continue;
       plan.row(b, g, buffers);
       for (int64_t i = 0; i < n; ++i) buffers.iou[i] = -buffers.iou[i];
       int64_t const most = std::min(plan.topk, n);
-      int64_t const best = LEYOLO_PICK(select_smallest)({buffers.iou, n, most, values, indices});
+      int64_t const best = LEYOLO_PICK(select_smallest)({buffers.iou, n, most, values, picks});
       float sum = 0;
       for (int64_t i = 0; i < best; ++i) sum -= values[i];
-      int64_t const k = std::clamp<int64_t>(int64_t(sum), 1, most);
-      plan.ks[at] = int(k);
-      plan.found[at] = int(LEYOLO_PICK(select_smallest)({buffers.cost, n, k, values, indices}));
-      std::copy_n(indices, plan.found[at], plan.picks + at * plan.topk);
+      k = int(std::clamp<int64_t>(int64_t(sum), 1, most));
+      found = int(LEYOLO_PICK(select_smallest)({buffers.cost, n, k, values, picks}));
     }
   });
 }
 
-// Who owns which candidate; those marked by several go to the cheapest ground truth of all.
+// A candidate that several marked goes to the cheapest ground truth of all.
 void settle(SimotaPlan const& plan, Context const& context) {
-  parallel_for(context, 0, plan.B, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      int* const owner = plan.owner + b * plan.A;
-      std::fill(owner, owner + plan.counts[b], kNobody);
-      for (int64_t g = 0; g < plan.target_offsets[b + 1] - plan.target_offsets[b]; ++g)
-        for (int64_t p = 0; p < plan.found[b * plan.G + g]; ++p) {
-          int& who = owner[plan.picks[(b * plan.G + g) * plan.topk + p]];
-          who = who == kNobody ? int(g) : kSeveral;
-        }
-      int64_t n = 0;
-      for (int64_t i = 0; i < plan.counts[b]; ++i)
-        if (owner[i] == kSeveral) plan.contested[b * plan.A + n++] = int(i);
-      plan.contested_offsets[b + 1] = n;
-    }
-  });
-  plan.contested_offsets[0] = 0;
-  for (int64_t b = 0; b < plan.B; ++b) plan.contested_offsets[b + 1] += plan.contested_offsets[b];
-  for_slots(context, plan.contested_offsets[plan.B], [&](int64_t begin, int64_t end, int64_t slot) {
-    for (int64_t t = begin; t < end; ++t) {
-      int64_t const b = image_of(plan.contested_offsets, plan.B, t);
-      int64_t const i = plan.contested[b * plan.A + t - plan.contested_offsets[b]];
-      float* const cost = plan.row_of(slot, 2);
-      plan.column(b, i, plan.row_of(slot, 0), plan.row_of(slot, 1), cost);
-      plan.owner[b * plan.A + i] =
-          int(std::min_element(cost, cost + plan.target_offsets[b + 1] - plan.target_offsets[b]) - cost);
-    }
-  });
-}
-
-float iou_of(SimotaPlan const& plan, int64_t b, int64_t g, int64_t i) {
-  auto const at = [](Rows r, int64_t k) {
-    return AreaBox<float>{r[kX1][k], r[kY1][k], r[kX2][k], r[kY2][k], r[kArea][k]};
-  };
-  return overlap_iou(at(plan.targets_of(b), g), at(plan.candidates_of(b), i));
+  plan.marks.settle(
+      context, [&](int64_t b) { return plan.counts[b]; }, [&](int64_t b) { return plan.target_count(b); },
+      [&](int64_t b, int64_t i, int64_t slot) {
+        float* const cost = plan.row_of(slot, 2);
+        plan.column(b, i, plan.row_of(slot, 0), plan.row_of(slot, 1), cost);
+        return std::min_element(cost, cost + plan.target_count(b)) - cost;
+      });
 }
 
 void write(SimotaPlan const& plan, Assigned const& out, Context const& context) {
+  clear(out, context);
   parallel_for(context, 0, plan.B, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      int64_t* const gt_index = out.gt_index.as<int64_t>() + b * plan.A;
-      float *const iou = out.iou.as<float>() + b * plan.A, *const score = out.score.as<float>() + b * plan.A;
-      int64_t* const k = out.dynamic_k.as<int64_t>() + b * plan.G;
-      std::fill(gt_index, gt_index + plan.A, -1);
-      std::fill(iou, iou + plan.A, 0.0f);
-      std::fill(score, score + plan.A, 0.0f);
-      int64_t foreground = 0;
       for (int64_t i = 0; i < plan.counts[b]; ++i) {
-        int const g = plan.owner[b * plan.A + i], j = plan.index[b * plan.A + i];
+        int const g = plan.marks.owner_of(b)[i];
         if (g == kNobody) continue;
-        gt_index[j] = g;
-        iou[j] = score[j] = iou_of(plan, b, g, i);
-        ++foreground;
+        int64_t const at = b * plan.A + plan.index[b * plan.A + i];
+        out.gt_index.as<int64_t>()[at] = g;
+        out.iou.as<float>()[at] = out.score.as<float>()[at] =
+            overlap_iou(box_at(plan.targets_of(b), g), box_at(plan.candidates_of(b), i));
+        ++out.num_fg.as<int64_t>()[b];
       }
-      out.num_fg.as<int64_t>()[b] = foreground;
-      int64_t const n = plan.target_offsets[b + 1] - plan.target_offsets[b];
-      std::copy_n(plan.ks + b * plan.G, n, k);
-      std::fill(k + n, k + plan.G, 0);
+      std::copy_n(plan.ks + b * plan.G, plan.target_count(b), out.dynamic_k.as<int64_t>() + b * plan.G);
     }
   });
-}
-
-void check_workspace(char const* op, View workspace, int64_t needed) {
-  check(workspace.numel() * size_of(workspace.dtype) >= needed, op, ": workspace must hold ", needed, " bytes, got ",
-        workspace);
 }
 
 }  // namespace
@@ -109,7 +66,8 @@ void simota_check(char const* op, SimotaInputs const& in, Simota const& params) 
   check(in.cls_logits.rank == 3, op, ": cls_logits must be [B, A, C], got ", in.cls_logits);
   check_floats(op, "cls_logits", in.cls_logits);
   int64_t const images = in.cls_logits.shape[0], anchors = in.cls_logits.shape[1];
-  check(anchors < int64_t(1) << 31 && in.gt.boxes.numel() < int64_t(1) << 31, op, ": too many anchors or ground truths");
+  check(anchors < int64_t(1) << 31 && in.gt.boxes.numel() < int64_t(1) << 31, op,
+        ": too many anchors or ground truths");
   check(!in.obj_logits ||
             (in.obj_logits.rank == 2 && in.obj_logits.shape[0] == images && in.obj_logits.shape[1] == anchors),
         op, ": obj_logits must be [", images, ", ", anchors, "] or None, got ", in.obj_logits);
@@ -155,7 +113,7 @@ void simota_cost(SimotaInputs const& in, View cost, View iou, View workspace, Si
   for_slots(context, plan.target_offsets[plan.B], [&](int64_t begin, int64_t end, int64_t slot) {
     auto buffers = plan.buffers(slot);
     for (int64_t t = begin; t < end; ++t) {
-      int64_t const b = image_of(plan.target_offsets, plan.B, t), g = plan.target(b, t);
+      int64_t const b = image_of(plan.target_offsets, plan.B, t), g = plan.target_at(b, t);
       plan.row(b, g, buffers);
       int64_t const to = (b * plan.G + g) * plan.A;
       for (int64_t i = 0; i < plan.counts[b]; ++i) {

@@ -1,6 +1,5 @@
-#include "ops/simota/simota_args.h"
-
 #include "core/exact_simd.h"
+#include "ops/simota/simota_args.h"
 
 namespace leyolo::LEYOLO_ISA {
 
@@ -71,8 +70,7 @@ extern void simota_column(SimotaPairArgs const& a) {
     AreaBox<vf> const targets = boxes_at(a.targets, g);
     vi const related = simota_related(x, y, radius, targets, load(a.targets[kCenterX] + g),
                                       load(a.targets[kCenterY] + g), a.rule.inside != 0);
-    store(a.cost + g,
-          simota_pair_cost(sum, low, load(a.differences + g), overlap_iou(targets, box), related, a.rule));
+    store(a.cost + g, simota_pair_cost(sum, low, load(a.differences + g), overlap_iou(targets, box), related, a.rule));
   }
 }
 

@@ -7,7 +7,8 @@
 //                p = sqrt(sigmoid(class) * sigmoid(objectness)), or sigmoid(class) where no objectness is given;
 //                the logarithms of BCE are clamped at -100. NaN costs are infinite; the IoU of NaN boxes is 0.
 //   k(i)         max(1, floor(sum of the min(topk, N) largest IoUs of i over all N candidates)), at most min(topk, N)
-//   matching     each ground truth marks its k candidates of smallest finite cost (ties: lower anchor); an anchor marked
+//   matching     each ground truth marks its k candidates of smallest finite cost (ties: lower anchor); an anchor
+//   marked
 //                more than once goes to the ground truth of smallest cost among all of the image (ties: lower index).
 // No candidate, no ground truth, no anchor: all background. The class term never needs a [G, N, C] array: it is the
 // candidate's sum of -log(1 - p) over all classes plus log(1 - p) - log(p) of the one class.

@@ -24,18 +24,13 @@ SimotaPlan::SimotaPlan(SimotaInputs const& inputs, Simota const& params, void* w
   targets = memory.rows(int(B * kBoxFields), G);
   counts = memory.take<int64_t>(B);
   target_offsets = memory.take<int64_t>(B + 1);
-  contested_offsets = memory.take<int64_t>(B + 1);
   order = memory.take<int64_t>(B * G);
+  marks = Marks(memory, B, G, A, topk);
   index = memory.take<int>(B * A);
-  owner = memory.take<int>(B * A);
-  contested = memory.take<int>(B * A);
-  picks = memory.take<int>(B * G * topk);
   ks = memory.take<int>(B * G);
-  found = memory.take<int>(B * G);
   mask = memory.take<unsigned char>(B * padded(A));
   slots = memory.take<float>(kSlots * 3 * width);
   best_values = memory.take<float>(kSlots * topk);
-  best_indices = memory.take<int>(kSlots * topk);
   bytes = memory.used();
 }
 
@@ -60,12 +55,11 @@ void SimotaPlan::prepare(Context const& context) {
     anchors[2][j] = radius * float_at(in.strides, j);
   }
   for (int field = 0; field < 3; ++field) std::fill(anchors[field] + A, anchors[field] + padded(A), 0.0f);
-  target_offsets[0] = 0;
-  for (int64_t b = 0; b < B; ++b) target_offsets[b + 1] = target_offsets[b] + int_at(in.gt.counts, b);
+  fill_offsets(in.gt.counts, target_offsets);
 
   parallel_for(context, 0, B, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      int64_t const n = target_offsets[b + 1] - target_offsets[b];
+      int64_t const n = target_count(b);
       fill_boxes(in.gt.boxes, b * G, n, xyxy, targets_of(b));
       for (int64_t g = 0; g < n; ++g) order[b * G + g] = label(b, g) << 32 | g;
       std::sort(order + b * G, order + b * G + n);
@@ -78,8 +72,8 @@ void SimotaPlan::prepare(Context const& context) {
     for (int64_t t = begin; t < end; ++t) {
       int64_t const b = t / chunks, first = t % chunks * kChunk;
       LEYOLO_PICK(simota_mask)
-      ({anchors[0], anchors[1], anchors[2], targets_of(b), target_offsets[b + 1] - target_offsets[b], first,
-        std::min(first + kChunk, padded(A)), mask + b * padded(A), rule.inside});
+      ({anchors[0], anchors[1], anchors[2], targets_of(b), target_count(b), first, std::min(first + kChunk, padded(A)),
+        mask + b * padded(A), rule.inside});
     }
   });
 
@@ -115,9 +109,8 @@ void SimotaPlan::row(int64_t b, int64_t g, RowBuffers& buffers) const {
   int64_t const n = counts[b], c = label(b, g);
   Rows const rows = candidates_of(b);
   if (b != buffers.of_image || c != buffers.of_class) {
-    for_float(in.cls_logits.dtype, "simota", [&](auto zero) {
-      gather(in.cls_logits.as<decltype(zero)>(), b, c, buffers.differences);
-    });
+    for_float(in.cls_logits.dtype, "simota",
+              [&](auto zero) { gather(in.cls_logits.as<decltype(zero)>(), b, c, buffers.differences); });
     std::fill(buffers.differences + n, buffers.differences + padded(n), 0.0f);
     LEYOLO_PICK(simota_differences)({buffers.differences, in.obj_logits ? rows[kObjectness] : nullptr, padded(n)});
     buffers.of_image = b, buffers.of_class = c;
@@ -126,7 +119,7 @@ void SimotaPlan::row(int64_t b, int64_t g, RowBuffers& buffers) const {
 }
 
 void SimotaPlan::column(int64_t b, int64_t i, float* objectness, float* differences, float* cost) const {
-  int64_t const n = target_offsets[b + 1] - target_offsets[b];
+  int64_t const n = target_count(b);
   float const* const raw = floats_at(in.cls_logits, (b * A + index[b * A + i]) * C, C, cost);
   for (int64_t g = 0; g < n; ++g) differences[g] = raw[label(b, g)];
   std::fill(differences + n, differences + padded(n), 0.0f);

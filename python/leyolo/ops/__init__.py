@@ -14,6 +14,7 @@ from leyolo.ops.inverted_bottleneck import inverted_bottleneck
 from leyolo.ops.letterbox import letterbox
 from leyolo.ops.nms import batched_nms, nms, nms_padded
 from leyolo.ops.simota import simota_assign, simota_cost
+from leyolo.ops.tal import tal_assign
 
 __all__ = [
     "Assignment",
@@ -39,5 +40,6 @@ __all__ = [
     "remove_small_boxes",
     "simota_assign",
     "simota_cost",
+    "tal_assign",
     "yolox_decode",
 ]

@@ -16,8 +16,7 @@ def box_iou_loss_reference(
     boxes1: Tensor, boxes2: Tensor, kind: str, reduction: str = "none", eps: float = 1e-7
 ) -> Tensor:
     """All three kinds in plain torch, as torchvision writes them."""
-    low1, high1 = upcast(boxes1).split(2, -1)
-    low2, high2 = upcast(boxes2).split(2, -1)
+    (low1, high1), (low2, high2) = ((b[..., :2], b[..., 2:]) for b in map(upcast, (boxes1, boxes2)))
     size = torch.minimum(high1, high2) - torch.maximum(low1, low2)
     inter = torch.where((size > 0).all(-1), size.prod(-1), 0.0)
     union = (high1 - low1).prod(-1) + (high2 - low2).prod(-1) - inter

@@ -75,7 +75,7 @@ def simota_reference(
     gt_index = torch.full((anchors,), -1)
     most = min(topk, int(mask.sum()))
     if targets == 0 or most == 0:
-        return gt_index, torch.zeros(anchors), torch.zeros(targets, dtype=torch.int64)
+        return gt_index, torch.zeros(anchors), torch.ones(targets, dtype=torch.int64)
     k = iou[:, mask].topk(most, 1).values.sum(1).long().clamp(1, most)
     marked = torch.zeros(targets, anchors, dtype=torch.bool)
     for g in range(targets):
@@ -126,7 +126,7 @@ def simota_assign(
         fmt: "cxcywh" or "xyxy".
 
     Returns:
-        Assignment; ``score`` is ``iou``, ``dynamic_k`` is what a ground truth took before conflicts.
+        Assignment; ``score`` is ``iou``, ``dynamic_k`` is what a ground truth asked for, at least 1.
 
     Raises:
         ValueError: shapes, dtypes, labels or counts that do not fit; the text says what was expected and what came.

@@ -24,7 +24,7 @@ Rect = tuple[int, int, int, int]
 Color = tuple[int, int, int]
 
 _FALLBACK_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "Arial Unicode.ttf", "arialuni.ttf", "msyh.ttc")
-_SMALLEST_TEXT = 9.0  # pixels; below that no font is readable
+_SMALLEST_TEXT = 8.5  # pixels; below that no font is readable, so small pictures get relatively larger text
 
 
 @lru_cache(maxsize=1024)
@@ -74,8 +74,8 @@ def annotate(
     height, width = result.orig_shape
     # The geometric mean of a very long picture's sides says little; its short side bounds what can be read.
     scale = min((height * width) ** 0.5, 2.5 * min(height, width))
-    line = line_width if line_width is not None else max(1, round(scale / 320))
-    size = font_size if font_size is not None else max(_SMALLEST_TEXT, min(scale / 50, 64.0))
+    line = line_width if line_width is not None else round(1 + scale / 480)
+    size = font_size if font_size is not None else min(_SMALLEST_TEXT + scale / 90, 64.0)
     rows = result.boxes.data.tolist()[::-1]
     rects = [_inside(row[:4], width, height) for row in rows]
     for row, rect in zip(rows, rects, strict=True):
@@ -134,7 +134,7 @@ def _labels(
 
 
 def _spot(box: Rect, wide: int, tall: int, width: int, height: int, placed: list[Rect]) -> Rect | None:
-    """The first free place for a label; the usual one if all are taken by at most half; None in a thicket."""
+    """The first free place for a label; if none is free, one that is hardly covered; None in a thicket."""
     choices: list[tuple[int, int, Rect]] = []
     for x, y in _corners(box, wide, tall):
         x, y = min(max(x, 0), width - wide), min(max(y, 0), height - tall)
@@ -144,7 +144,7 @@ def _spot(box: Rect, wide: int, tall: int, width: int, height: int, placed: list
             return rect
         choices.append((covered, len(choices), rect))
     covered, _, rect = min(choices)
-    return rect if covered <= wide * tall // 2 else None
+    return rect if covered <= wide * tall // 8 else None
 
 
 def _corners(box: Rect, wide: int, tall: int) -> Iterator[tuple[int, int]]:
