@@ -9,6 +9,7 @@ from leyolo.ops.depthwise_conv2d import depthwise_conv2d
 from leyolo.ops.fcos import fcos_assign
 from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
+from leyolo.ops.ota import ota_assign
 from leyolo.ops.simota import simota_assign, simota_cost
 from leyolo.ops.tal import tal_assign
 
@@ -20,6 +21,7 @@ __all__ = [
     "fcos_assign",
     "forward",
     "inverted_bottleneck",
+    "ota_assign",
     "simota_assign",
     "simota_cost",
     "tal_assign",
