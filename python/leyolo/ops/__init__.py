@@ -14,6 +14,7 @@ from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
 from leyolo.ops.letterbox import letterbox
 from leyolo.ops.nms import batched_nms, nms, nms_padded
+from leyolo.ops.ota import ota_assign
 from leyolo.ops.simota import simota_assign, simota_cost
 from leyolo.ops.tal import tal_assign
 
@@ -39,6 +40,7 @@ __all__ = [
     "letterbox",
     "nms",
     "nms_padded",
+    "ota_assign",
     "remove_small_boxes",
     "simota_assign",
     "simota_cost",
