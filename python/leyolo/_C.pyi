@@ -64,7 +64,6 @@ def forward(
     shape: Sequence[int],
     out: Floats | None = None,
 ) -> Floats: ...
-<<<<<<< HEAD
 def detect_decode(
     logits: Array,
     centers: Floats,
@@ -115,8 +114,6 @@ def nms_padded(
 def generalized_box_iou_loss(boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = 1e-7) -> Array: ...
 def distance_box_iou_loss(boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = 1e-7) -> Array: ...
 def complete_box_iou_loss(boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = 1e-7) -> Array: ...
-=======
-def box_iou(boxes1: Array, boxes2: Array) -> Array: ...
 def simota_assign(
     cls_logits: Array,
     obj_logits: Array | None,
@@ -189,4 +186,3 @@ def fcos_assign(
     ranges: Array | None = None,
     fmt: str = "xyxy",
 ) -> AssignmentArrays: ...
->>>>>>> assign2
