@@ -25,8 +25,8 @@ template <class T>
 T activate(Activation a, T x) {
   switch (a) {
     case Activation::silu: return x / (T(1) + std::exp(-x));
-    case Activation::relu: return x > T(0) ? x : T(0);
-    case Activation::relu6: return x > T(0) ? (x < T(6) ? x : T(6)) : T(0);
+    case Activation::relu: return x < T(0) ? T(0) : x;  // NaN stays
+    case Activation::relu6: return x < T(0) ? T(0) : x > T(6) ? T(6) : x;
     case Activation::hardswish: return x <= T(-3) ? T(0) : x >= T(3) ? x : x * (x + T(3)) / T(6);
     default: return x;
   }

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -39,10 +40,16 @@ struct Job {
 // A fixed team. Thread i takes piece i of a job, the caller takes piece 0; a job is announced by a new epoch.
 class Team {
  public:
-  explicit Team(int workers) {
-    for (int i = 1; i <= workers; ++i) threads_.emplace_back([this, i] { work(i); });
+  // As many of the threads as the system grants.
+  explicit Team(int threads) : asked(threads) {
+    try {
+      for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { work(i); });
+    } catch (std::system_error const&) {
+      return;
+    }
   }
 
+  int const asked;
   int size() const { return int(threads_.size()) + 1; }
 
   void run(Job const& job) {
@@ -148,10 +155,9 @@ void set_num_threads(int n) { wanted.store(std::clamp(n, 1, kMaxThreads)); }
 void own_pool(int64_t begin, int64_t end, int64_t grain, Body body, void* state) {
   int const threads = num_threads();
   int64_t const count = end - begin;
-  int64_t const pieces = std::min<int64_t>(threads, (count + grain - 1) / grain);
   std::unique_lock<std::mutex> lock(in_use, std::defer_lock);
-  if (pieces <= 1 || inside || !lock.try_lock()) return body(begin, end, state);
-  if (team && team->size() != threads) {
+  if (threads == 1 || count <= grain || inside || !lock.try_lock()) return body(begin, end, state);
+  if (team && team->asked != threads) {
     team->stop();
     delete team;
     team = nullptr;
@@ -159,8 +165,9 @@ void own_pool(int64_t begin, int64_t end, int64_t grain, Body body, void* state)
   if (!team) {
     static bool const registered = pthread_atfork(nullptr, nullptr, after_fork) == 0;
     (void)registered;
-    team = new Team(threads - 1);
+    team = new Team(threads);
   }
+  int64_t const pieces = std::min<int64_t>(team->size(), (count + grain - 1) / grain);
   team->run({body, state, begin, end, (count + pieces - 1) / pieces});
 }
 

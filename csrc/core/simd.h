@@ -158,7 +158,8 @@ LEYOLO_INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exp_of(-x)); }
 // x * sigmoid(x): relative error below 5 ulp for x >= -10 (12 without FMA); absolute error below 1e-9 for x < -10.
 LEYOLO_INLINE vf silu(vf x) {
 #if !defined(__AVX512F__)
-  x = x < splat(-87.3f) ? splat(-87.3f) : x;  // exp_of saturates there, and x alone must not run on
+  // exp_of saturates there, and x alone must not run on. So silu(-infinity) is -1e-36 here; AVX-512 gives torch's NaN.
+  x = x < splat(-87.3f) ? splat(-87.3f) : x;
 #endif
   return x / (1.0f + exp_of(-x));
 }

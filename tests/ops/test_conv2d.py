@@ -103,7 +103,11 @@ def test_registration() -> None:
         ({"x": torch.zeros(5, 6, 6)}, r"must be \[N, C, H, W\]"),
         ({"x": torch.zeros(1, 5, 6, 6, dtype=torch.float64)}, "dtype of x|float32, float16 or bfloat16"),
         ({"residual": torch.zeros(1, 4, 5, 5)}, "residual must be as the output"),
-        ({"stride": 0}, "stride must be positive"),
+        ({"stride": 0}, "stride and dilation must be positive"),
+        ({"stride": 2**32}, "all at most 1048576"),
+        ({"padding": 2**63 - 1}, "all at most 1048576"),
+        ({"weight": torch.zeros(0, 5, 1, 1)}, "not empty|weight must be"),
+        ({"x": torch.zeros(1, 0, 6, 6), "weight": torch.zeros(4, 0, 1, 1)}, "weight must be|at least one channel"),
         ({"weight": torch.zeros(4, 5, 9, 9)}, "do not lead from"),
         ({"activation": "tanh"}, "got 'tanh'"),
     ],
@@ -122,7 +126,7 @@ def test_numpy_rejects() -> None:
     x, weight = np.zeros((1, 6, 6, 4), np.float32), np.zeros((4, 4, 1, 1), np.float32)
     with pytest.raises(ValueError, match="must not share memory"):
         C.conv2d(x, weight, out=x)
-    with pytest.raises(ValueError, match="at least one channel"):
+    with pytest.raises(ValueError, match=r"at least one channel|weight must be"):
         C.conv2d(np.zeros((1, 6, 6, 0), np.float32), np.zeros((4, 0, 1, 1), np.float32))
     with pytest.raises(ValueError, match="C-contiguous"):
         C.conv2d(x[:, ::2], weight)

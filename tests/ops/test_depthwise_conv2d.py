@@ -114,6 +114,15 @@ def test_gradients(shape: tuple[int, ...], dtype: torch.dtype, as_good_as_torch:
         )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("activation", ["silu", "relu", "relu6"])
+def test_nan_and_infinity_stay_what_they_are(activation: str, dtype: torch.dtype) -> None:
+    x = torch.tensor([torch.nan, torch.inf, -1e30, 1e30], dtype=dtype).reshape(1, 1, 1, 4)
+    weight = torch.ones(1, 1, 1, 1, dtype=dtype)
+    ours = depthwise_conv2d(x, weight, activation=activation)
+    torch.testing.assert_close(ours, depthwise_conv2d_reference(x, weight, activation=activation), equal_nan=True)
+
+
 def test_gradients_only_where_wanted() -> None:
     x, weight, bias = make(1, 4, 6, 6, 3, torch.float32)
     weight.requires_grad_()
@@ -155,10 +164,12 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
         ({"bias": torch.zeros(4)}, r"bias must be \[5\]"),
         ({"x": torch.zeros(5, 6, 6)}, r"x must be \[N, C, H, W\]"),
         ({"x": torch.zeros(1, 5, 6, 6, dtype=torch.int64)}, "dtype"),
-        ({"stride": 0}, "stride must be positive"),
+        ({"stride": 0}, "stride and dilation must be positive"),
+        ({"padding": 2**63 - 1}, "all at most 1048576"),
+        ({"padding": 2**32 + 1, "dilation": 2**32 + 1}, "all at most 1048576"),
         ({"stride": (1, 2, 3)}, "must be an int or a pair"),
         ({"dilation": 4}, "does not fit"),
-        ({"padding": -1}, "padding not negative|does not fit"),
+        ({"padding": -1}, "padding not negative"),
         ({"activation": "gelu"}, "activation must be none, silu, relu, relu6 or hardswish, got 'gelu'"),
     ],
 )

@@ -102,7 +102,7 @@ def test_registration() -> None:
         (5, torch.zeros(8, 16, 1, 1, dtype=torch.float16), {}, "must share dtype"),
         (6, torch.zeros(9), {}, r"project_bias must be \[8\]"),
         (6, torch.zeros(8), {"stride": 2, "residual": True}, "a residual needs stride 1"),
-        (6, torch.zeros(8), {"stride": 0}, "stride must be positive"),
+        (6, torch.zeros(8), {"stride": 0}, "stride and dilation must be positive"),
         (6, torch.zeros(8), {"activation": "gelu"}, "got 'gelu'"),
     ],
 )

@@ -218,3 +218,14 @@ def test_rejects_dtypes() -> None:
         C.letterbox(image, 32, out=np.zeros((1, 32, 31, 3), np.float32))
     with pytest.raises(ValueError, match="image must be C-contiguous"):
         C.letterbox(np.zeros((4, 8, 3), np.uint8)[:, ::2], 32)
+
+
+def test_the_operator_itself_refuses_wild_geometry() -> None:
+    image = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    for size, resized, offset in (
+        ([4, 4], [1, 1], [0, 2**63 - 1]),
+        ([4, 4], [5, 4], [0, 0]),
+        ([2**40, 4], [1, 1], [0, 0]),
+    ):
+        with pytest.raises((ValueError, RuntimeError), match="does not fit into|sides must be"):
+            torch.ops.leyolo.letterbox(image, size, resized, offset, 114, False, torch.float32)

@@ -19,8 +19,9 @@ static py::array numpy_conv2d(py::array const& x, py::array const& weight, std::
   View const xv = view(x, "conv2d: x"), w = view(weight, "conv2d: weight"), r = view(residual, "conv2d: residual");
   Conv2d const params{stride, padding, activation_from(activation, "conv2d")};
   check(xv.rank == 4, "conv2d: x must be [N, H, W, C], got ", xv);
-  check(w.rank == 4 && w.shape[1] == xv.shape[3], "conv2d: weight must be [O, ", xv.shape[3], ", k, k], got ", w);
-  check(stride > 0, "conv2d: stride must be positive, got ", stride);
+  check(w.rank == 4 && w.shape[1] == xv.shape[3] && w.numel() > 0, "conv2d: weight must be [O, ", xv.shape[3],
+        ", k, k], got ", w);
+  check_window("conv2d", w.shape[2], stride, padding);
   check(w.dtype == xv.dtype, "conv2d: weight must have the dtype of x ", xv, ", got ", w);
   int64_t const k = w.shape[2];
   py::array const y = output(out,
@@ -31,8 +32,10 @@ static py::array numpy_conv2d(py::array const& x, py::array const& weight, std::
   py::array const packed = numpy_conv2d_pack(weight, bias);
   py::array const workspace = empty({conv2d_workspace(xv, yv, r)}, DType::f32);
   View const pv = view(packed, "conv2d: packed"), wv = view(workspace, "conv2d: workspace");
-  py::gil_scoped_release nogil;
-  conv2d(xv, pv, r, yv, wv, k, params, numpy_context());
+  {
+    py::gil_scoped_release nogil;
+    conv2d(xv, pv, r, yv, wv, k, params, numpy_context());
+  }
   return y;
 }
 

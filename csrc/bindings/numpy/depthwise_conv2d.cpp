@@ -40,7 +40,7 @@ static py::array numpy_depthwise_conv2d(py::array const& x, py::array const& wei
   check(w.rank == 4, "depthwise_conv2d: weight must be [C, 1, kh, kw], got ", w);
   int64_t size[2];
   for (int d : {0, 1}) {
-    check(params.stride[d] > 0, "depthwise_conv2d: stride must be positive, got ", params.stride[d]);
+    check_window("depthwise_conv2d", w.shape[2 + d], params.stride[d], params.padding[d], params.dilation[d]);
     size[d] =
         conv_output_size(xv.shape[1 + d], w.shape[2 + d], params.stride[d], params.padding[d], params.dilation[d]);
   }
@@ -48,8 +48,10 @@ static py::array numpy_depthwise_conv2d(py::array const& x, py::array const& wei
   View const yv = view(y, "depthwise_conv2d: out");
   py::array const workspace = empty({depthwise_conv2d_workspace(xv, w, yv)}, DType::u8);
   View const wv = view(workspace, "depthwise_conv2d: workspace");
-  py::gil_scoped_release nogil;
-  depthwise_conv2d(xv, w, b, yv, wv, params, numpy_context());
+  {
+    py::gil_scoped_release nogil;
+    depthwise_conv2d(xv, w, b, yv, wv, params, numpy_context());
+  }
   return y;
 }
 

@@ -16,8 +16,10 @@ static py::array numpy_forward(py::array const& x, py::array const& program, std
   y_shape.insert(y_shape.end(), shape.begin(), shape.end());
   py::array const y = output(out, y_shape, DType::f32, "forward: out");
   View const yv = view(y, "forward: out");
-  py::gil_scoped_release nogil;
-  forward(xv, pv, views.data(), int64_t(views.size()), av, arena_size, yv, numpy_context());
+  {
+    py::gil_scoped_release nogil;
+    forward(xv, pv, views.data(), int64_t(views.size()), av, arena_size, yv, numpy_context());
+  }
   return y;
 }
 

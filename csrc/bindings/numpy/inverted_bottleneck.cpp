@@ -23,7 +23,7 @@ static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& e
   check(xv.rank == 4 && dw.rank == 4 && pw.rank == 4,
         "inverted_bottleneck: x must be [N, H, W, C], depthwise_weight [M, 1, k, k], project_weight [O, M, 1, 1], got ",
         xv, ", ", dw, ", ", pw);
-  check(stride > 0, "inverted_bottleneck: stride must be positive, got ", stride);
+  check_window("inverted_bottleneck", dw.shape[2], stride, dw.shape[2] / 2);
   int64_t const k = dw.shape[2];
   py::array const y = output(out,
                              {xv.shape[0], conv_output_size(xv.shape[1], k, stride, k / 2),
@@ -32,8 +32,10 @@ static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& e
   View const yv = view(y, "inverted_bottleneck: out");
   py::array const workspace = empty({inverted_bottleneck_workspace(xv, ew, dw, pw, yv)}, DType::u8);
   View const wv = view(workspace, "inverted_bottleneck: workspace");
-  py::gil_scoped_release nogil;
-  inverted_bottleneck(xv, ew, eb, dw, db, pw, pb, yv, wv, params, numpy_context());
+  {
+    py::gil_scoped_release nogil;
+    inverted_bottleneck(xv, ew, eb, dw, db, pw, pb, yv, wv, params, numpy_context());
+  }
   return y;
 }
 

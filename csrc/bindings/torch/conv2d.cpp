@@ -10,9 +10,9 @@ Tensor torch_conv2d(Tensor const& x, Tensor const& weight, OptionalTensor const&
   View const xv = view_nhwc(x, "conv2d: x"), w = view(weight, "conv2d: weight"), b = view(bias, "conv2d: bias"),
              r = residual ? view_nhwc(*residual, "conv2d: residual") : View();
   Conv2d const params{stride, padding, activation_from(activation, "conv2d")};
-  check(w.rank == 4 && w.shape[1] == xv.shape[3] && w.dtype == xv.dtype, "conv2d: weight must be [O, ", xv.shape[3],
-        ", k, k] in the dtype of x ", xv, ", got ", w);
-  check(stride > 0, "conv2d: stride must be positive, got ", stride);
+  check(w.rank == 4 && w.shape[1] == xv.shape[3] && w.numel() > 0 && w.dtype == xv.dtype, "conv2d: weight must be [O, ",
+        xv.shape[3], ", k, k] in the dtype of x ", xv, ", got ", w);
+  check_window("conv2d", w.shape[2], stride, padding);
   int64_t const k = w.shape[2], o = w.shape[0];
   Tensor const y = empty_nhwc(x, xv.shape[0], o, conv_output_size(xv.shape[1], k, stride, padding),
                               conv_output_size(xv.shape[2], k, stride, padding));

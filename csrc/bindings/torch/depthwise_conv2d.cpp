@@ -22,7 +22,7 @@ Tensor torch_depthwise_conv2d(Tensor const& x, Tensor const& weight, OptionalTen
   check(w.rank == 4, "depthwise_conv2d: weight must be [C, 1, kh, kw], got ", w);
   int64_t size[2];
   for (int d : {0, 1}) {
-    check(p.stride[d] > 0, "depthwise_conv2d: stride must be positive, got ", p.stride[d]);
+    check_window("depthwise_conv2d", w.shape[2 + d], p.stride[d], p.padding[d], p.dilation[d]);
     size[d] = conv_output_size(xv.shape[1 + d], w.shape[2 + d], p.stride[d], p.padding[d], p.dilation[d]);
   }
   Tensor const y = empty_nhwc(x, xv.shape[0], xv.shape[3], size[0], size[1]);

@@ -21,7 +21,7 @@ Tensor torch_inverted_bottleneck(Tensor const& x, OptionalTensor const& expand_w
   InvertedBottleneck const params{stride, activation_from(activation, "inverted_bottleneck"), residual};
   check(dw.rank == 4 && pw.rank == 4,
         "inverted_bottleneck: depthwise_weight must be [M, 1, k, k], project_weight [O, M, 1, 1], got ", dw, ", ", pw);
-  check(stride > 0, "inverted_bottleneck: stride must be positive, got ", stride);
+  check_window("inverted_bottleneck", dw.shape[2], stride, dw.shape[2] / 2);
   int64_t const k = dw.shape[2];
   Tensor const y = empty_nhwc(x, xv.shape[0], pw.shape[0], conv_output_size(xv.shape[1], k, stride, k / 2),
                               conv_output_size(xv.shape[2], k, stride, k / 2));

@@ -11,6 +11,8 @@ Tensor torch_letterbox(Tensor const& image, std::vector<int64_t> size, std::vect
   check(v.rank == 4, "letterbox: image must be uint8 [B, H, W, 3], got ", v);
   Letterbox const g{size.at(0),   size.at(1),  resized.at(0), resized.at(1), 1.0 /* already in the sizes */,
                     offset.at(1), offset.at(0)};
+  for (int64_t side : {g.height, g.width, g.resized_height, g.resized_width})
+    check(side > 0 && side <= 1 << 24, "letterbox: sides must be 1 to ", 1 << 24, ", got ", side);
   std::vector<int64_t> const shape = {v.shape[0], 3, g.height, g.width};
   Tensor const x = torch::stable::empty(shape, dtype, std::nullopt, image.device(), std::nullopt,
                                         torch::headeronly::MemoryFormat::ChannelsLast);

@@ -31,7 +31,8 @@ float const* conv2d_packed_bias(float const* packed, int64_t out_channels, int64
 }
 
 void conv2d_pack(View weight, View bias, View packed) {
-  check(weight.rank == 4 && weight.shape[2] == weight.shape[3], "conv2d: weight must be [O, C, k, k], got ", weight);
+  check(weight.rank == 4 && weight.shape[2] == weight.shape[3] && weight.numel() > 0,
+        "conv2d: weight must be [O, C, k, k] and not empty, got ", weight);
   check(!bias || (bias.rank == 1 && bias.shape[0] == weight.shape[0] && bias.dtype == weight.dtype),
         "conv2d: bias must be [O] in the dtype of weight ", weight, ", got ", bias);
   check_one_device("conv2d", packed, {weight, bias});
@@ -104,10 +105,9 @@ void conv2d(View x, View packed, View residual, View y, View workspace, int64_t 
   check_one_device("conv2d", x, {packed, residual, y, workspace});
   check(x.dtype == DType::f32 || x.dtype == DType::f16 || x.dtype == DType::bf16,
         "conv2d: x must be float32, float16 or bfloat16, got ", x);
-  check(kernel > 0 && params.stride > 0 && params.padding >= 0,
-        "conv2d: kernel and stride must be positive and padding not negative, got ", kernel, ", ", params.stride, ", ",
-        params.padding);
-  check(y.dtype == x.dtype && y.rank == 4, "conv2d: y must be [N, O, H', W'] in the dtype of x, got ", y);
+  check_window("conv2d", kernel, params.stride, params.padding);
+  check(y.dtype == x.dtype && y.rank == 4 && y.shape[0] == x.shape[0],
+        "conv2d: y must be [N, O, H', W'] in the dtype of x, got ", y);
   check(packed.numel() == conv2d_packed_size(y.shape[3], x.shape[3], kernel), "conv2d: packed weights of ",
         packed.numel(), " values do not fit ", x.shape[3], " -> ", y.shape[3], " channels, kernel ", kernel);
   for (int d : {1, 2})

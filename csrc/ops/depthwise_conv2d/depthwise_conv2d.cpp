@@ -69,9 +69,7 @@ void depthwise_check(View x, View weight, View bias, View y, Depthwise const& p)
   check(!bias || (bias.rank == 1 && bias.shape[0] == x.shape[3]), "depthwise_conv2d: bias must be [", x.shape[3],
         "], got ", bias);
   for (int d : {0, 1}) {
-    check(p.stride[d] > 0 && p.dilation[d] > 0 && p.padding[d] >= 0 && weight.shape[2 + d] > 0,
-          "depthwise_conv2d: kernel, stride and dilation must be positive and padding not negative, got kernel ",
-          weight.shape[2 + d], ", stride ", p.stride[d], ", dilation ", p.dilation[d], ", padding ", p.padding[d]);
+    check_window("depthwise_conv2d", weight.shape[2 + d], p.stride[d], p.padding[d], p.dilation[d]);
     int64_t const out = conv_output_size(x.shape[1 + d], weight.shape[2 + d], p.stride[d], p.padding[d], p.dilation[d]);
     check(out > 0, "depthwise_conv2d: the kernel ", weight, " does not fit into x ", x, " with padding ", p.padding[d]);
     check(y.rank == 4 && y.shape[1 + d] == out && y.shape[0] == x.shape[0] && y.shape[3] == x.shape[3],

@@ -93,7 +93,8 @@ void inverted_bottleneck(View x, View expand_weight, View expand_bias, View dept
             depthwise_weight.shape[2] == depthwise_weight.shape[3] && depthwise_weight.shape[2] % 2 == 1,
         op, "depthwise_weight must be [M, 1, k, k] with odd k, got ", depthwise_weight);
   int64_t const m = depthwise_weight.shape[0];
-  check(m > 0, op, "depthwise_weight must have at least one channel, got ", depthwise_weight);
+  check(m > 0 && project_weight.numel() > 0, op, "weights must not be empty, got ", depthwise_weight, " and ",
+        project_weight);
   check(!overlap(x, y), op, "the output must not share memory with x");
   if (expand_weight)
     check(expand_weight.rank == 4 && expand_weight.shape[0] == m && expand_weight.shape[1] == c &&
@@ -117,7 +118,7 @@ void inverted_bottleneck(View x, View expand_weight, View expand_bias, View dept
   for (View const& v : {expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias})
     check(!v || (v.dtype == x.dtype && v.device == x.device), op,
           "weights and biases must share dtype and device with x ", x, ", got ", v);
-  check(params.stride > 0, op, "stride must be positive, got ", params.stride);
+  check_window("inverted_bottleneck", depthwise_weight.shape[2], params.stride, depthwise_weight.shape[2] / 2);
   check(!params.residual || (params.stride == 1 && o == c), op,
         "a residual needs stride 1 and as many output as input channels, got stride ", params.stride, ", ", c, " -> ",
         o);

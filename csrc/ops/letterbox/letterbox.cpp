@@ -19,6 +19,8 @@ LEYOLO_SIMD(void unit_from_bytes(unsigned char const* from, float* to, long long
 
 namespace {
 
+constexpr int64_t kLimit = 1 << 24;  // row offsets stay in 32 bits
+
 constexpr int64_t kBands = 64;  // pieces of the output, each with row buffers of its own
 
 int64_t round_half_even(double v) { return int64_t(std::nearbyint(v)); }
@@ -194,7 +196,6 @@ void letterbox_cpu(View image, View out, View workspace, Letterbox const& g, int
 
 Letterbox letterbox_geometry(int64_t height, int64_t width, int64_t size_height, int64_t size_width, int64_t stride,
                              bool rect, bool scale_up) {
-  constexpr int64_t kLimit = 1 << 24;  // row offsets stay in 32 bits
   check(std::min({height, width, size_height, size_width, stride}) > 0,
         "letterbox: image, size and stride must be positive, got image ", height, " x ", width, ", size ", size_height,
         " x ", size_width, ", stride ", stride);
@@ -228,10 +229,12 @@ void letterbox(View image, View out, View workspace, Letterbox const& g, int64_t
   check(out.dtype == DType::f32 || out.dtype == DType::f16 || out.dtype == DType::bf16,
         "letterbox: out must be float32, float16 or bfloat16, got ", out);
   check(out.device == image.device, "letterbox: image and out must be on one device, got ", image, " and ", out);
-  check(g.resized_height > 0 && g.resized_width > 0 && g.left >= 0 && g.top >= 0 &&
-            g.left + g.resized_width <= g.width && g.top + g.resized_height <= g.height,
+  check(g.resized_height > 0 && g.resized_width > 0 && g.left >= 0 && g.top >= 0 && g.resized_width <= g.width &&
+            g.left <= g.width - g.resized_width && g.resized_height <= g.height && g.top <= g.height - g.resized_height,
         "letterbox: the resized image, ", g.resized_height, " x ", g.resized_width, " at (", g.left, ", ", g.top,
         "), does not fit into ", g.height, " x ", g.width);
+  check(std::max({g.height, g.width, image.shape[1], image.shape[2]}) <= kLimit, "letterbox: sides must be at most ",
+        kLimit, ", got ", image, " and ", out);
   check(image.shape[0] == 0 || (image.shape[1] > 0 && image.shape[2] > 0), "letterbox: image has no pixels, got ",
         image);
   check(workspace.numel() * size_of(workspace.dtype) >= letterbox_workspace(out, g),
