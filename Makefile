@@ -1,5 +1,5 @@
 # make demo | test | lint: each sets up what it needs, on a fresh Debian or Ubuntu with Python >= 3.10.
-#   make demo WEIGHTS=LeYOLONano.pt SOURCE=street.jpg
+#   make demo WEIGHTS=LeYOLONano.pt [SOURCE=picture.jpg]
 PYTHON ?= python3
 VENV ?= .venv
 python := $(VENV)/bin/python
@@ -20,13 +20,14 @@ $(VENV)/.created: constraints.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(sources)
-	$(python) -m pip install -q -c constraints.txt '.[torch,test]'
+	$(python) -m pip install -q -c constraints.txt '.[torch,test,lint]'
 	touch $@
 
 demo: $(VENV)/.installed
-	@[ -n '$(WEIGHTS)' ] && [ -n '$(SOURCE)' ] || \
-	  { echo 'usage: make demo WEIGHTS=LeYOLONano.pt SOURCE=picture.jpg   (weights: the official LeYOLO release)' >&2; exit 2; }
-	$(VENV)/bin/leyolo predict '$(SOURCE)' --model '$(WEIGHTS)' --project runs --name demo --exist-ok
+	@[ -n '$(WEIGHTS)' ] || { echo 'usage: make demo WEIGHTS=LeYOLONano.pt [SOURCE=picture.jpg]' >&2; \
+	  echo 'the weights are a file of the official LeYOLO release, or leyolo-n to fetch it' >&2; exit 2; }
+	@mkdir -p build && $(python) docs/street.py build/street.png
+	$(VENV)/bin/leyolo predict '$(or $(SOURCE),build/street.png)' --model '$(WEIGHTS)' --project runs --name demo --exist-ok
 	@echo 'the picture with boxes is in runs/demo'
 
 # The kernels alone, as a plain C++ program under AddressSanitizer and UndefinedBehaviorSanitizer, on every ISA.
@@ -42,17 +43,13 @@ test: $(VENV)/.installed test-cpp
 	for isa in baseline avx2; do LEYOLO_ISA=$$isa $(python) -m pytest -q tests/ops tests/runtime || exit 1; done
 	$(python) -m pytest -q
 
-$(VENV)/.lint: $(VENV)/.installed
-	$(python) -m pip install -q -c constraints.txt '.[torch,test,lint]'
-	touch $@
-
-lint: $(VENV)/.lint
+lint: $(VENV)/.installed
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 	git ls-files 'csrc/**' 'tests/cpp/**' | grep -E '\.(h|cpp|cu|cuh)$$' | xargs $(VENV)/bin/clang-format --dry-run -Werror
 
-format: $(VENV)/.lint
+format: $(VENV)/.installed
 	$(python) -m ruff check --fix -q .
 	$(python) -m ruff format -q .
 	git ls-files 'csrc/**' 'tests/cpp/**' | grep -E '\.(h|cpp|cu|cuh)$$' | xargs $(VENV)/bin/clang-format -i

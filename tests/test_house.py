@@ -46,7 +46,18 @@ def test_simd_files_leave_no_mergeable_symbol(path: Path, tmp_path: Path) -> Non
         pytest.skip("needs c++ and nm")
     for flags in (["-O0"], ["-O2", "-march=x86-64-v4"]):
         target = tmp_path / "simd.o"
-        command = [compiler, "-std=gnu++20", "-I", str(ROOT / "csrc"), *flags, "-Wno-psabi", "-c", str(path), "-o", str(target)]
+        command = [
+            compiler,
+            "-std=gnu++20",
+            "-I",
+            str(ROOT / "csrc"),
+            *flags,
+            "-Wno-psabi",
+            "-c",
+            str(path),
+            "-o",
+            str(target),
+        ]
         subprocess.run(command, check=True, capture_output=True)
         listing = subprocess.run([nm, "-C", str(target)], check=True, capture_output=True, text=True).stdout
         weak = [line for line in listing.splitlines() if re.match(r"\S*\s+[WVu]\s", line)]

@@ -1,10 +1,10 @@
 // Scalar helpers that the CPU and the CUDA twin of an op both compile, so that both take the same decisions.
+// Always inlined: `*.simd.cpp` files use them on vectors and must leave no symbol behind.
 #pragma once
 
 #ifdef __CUDACC__
 #define LEYOLO_HD __host__ __device__ __forceinline__
 #else
-// Always inlined: vector code of several instruction sets instantiates these, and no copy may reach the linker.
 #define LEYOLO_HD inline __attribute__((always_inline))
 #endif
 

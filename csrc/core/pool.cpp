@@ -16,7 +16,8 @@ namespace leyolo {
 
 namespace {
 
-constexpr int kSpins = 4000;  // some 50 us: a network starts its next layer well within that
+constexpr int kSpins = 4000;    // some 50 us: a network starts its next layer well within that
+constexpr int kPatience = 400;  // then whoever waits lets others run
 constexpr int kMaxThreads = 256;
 
 thread_local bool inside = false;  // this thread is running a body: nested calls stay in it
@@ -54,7 +55,9 @@ class Team {
     }
     if (sleepers_.load(std::memory_order_relaxed) > 0) wake_.notify_all();
     piece(0);
-    while (pending_.load(std::memory_order_acquire) > 0) pause();
+    // A worker that the system has put on this very processor could not run while we spin: give way after a while.
+    for (int spin = 0; pending_.load(std::memory_order_acquire) > 0; ++spin)
+      spin < kPatience ? pause() : (void)sched_yield();
     if (failure_) std::rethrow_exception(failure_);
   }
 
@@ -85,7 +88,8 @@ class Team {
   void work(int i) {
     uint64_t seen = 0;
     for (;;) {
-      for (int spin = 0; spin < kSpins && epoch_.load(std::memory_order_acquire) == seen; ++spin) pause();
+      for (int spin = 0; spin < kSpins && epoch_.load(std::memory_order_acquire) == seen; ++spin)
+        spin % kPatience ? pause() : (void)sched_yield();
       if (epoch_.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> lock(mutex_);
         sleepers_.fetch_add(1);

@@ -20,7 +20,7 @@ typedef __UINT8_TYPE__ uint8_t;
 #define LEYOLO_LANES 4
 #endif
 
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 on its own _mm512_undefined_ps
 #include <immintrin.h>                                  // only always_inline functions: they leave no symbol
@@ -55,16 +55,55 @@ LEYOLO_INLINE vf splat(float f) { return vf{f, f, f, f}; }
 #endif
 LEYOLO_INLINE vf load(float const* p) { return *reinterpret_cast<vf_loose const*>(p); }
 LEYOLO_INLINE void store(float* p, vf v) { *reinterpret_cast<vf_loose*>(p) = v; }
+
+// Keeps a loaded vector in its register: GCC otherwise loads it again for every multiplication that uses it.
+LEYOLO_INLINE vf pinned(vf v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+  return v;
+}
+
 LEYOLO_INLINE vf min_of(vf a, vf b) { return b < a ? b : a; }
 LEYOLO_INLINE vf max_of(vf a, vf b) { return a < b ? b : a; }
+
+// All ones in the first n lanes.
+LEYOLO_INLINE vi first_lanes(int n) {
+#if LEYOLO_LANES == 16
+  vi const lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif LEYOLO_LANES == 8
+  vi const lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+  vi const lane = {0, 1, 2, 3};
+#endif
+  return lane < n;
+}
+
+// Whether any lane of a mask (all ones or zero) is set.
+LEYOLO_INLINE bool any(vi mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(mask), reinterpret_cast<__m512i>(mask)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
+#elif defined(__x86_64__)
+  return _mm_movemask_ps(reinterpret_cast<__m128>(mask)) != 0;
+#else
+  int32_t bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= mask[i];
+  return bits != 0;
+#endif
+}
 
 // The first n lanes (0 < n <= kLanes) and zeros; nothing behind them is touched.
 LEYOLO_INLINE vf load_part(float const* p, int n) {
 #if defined(__AVX512F__)
   return reinterpret_cast<vf>(_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p));
 #elif defined(__AVX2__)
-  vi const lane = {0, 1, 2, 3, 4, 5, 6, 7};
-  return reinterpret_cast<vf>(_mm256_maskload_ps(p, reinterpret_cast<__m256i>(lane < n)));
+  return reinterpret_cast<vf>(_mm256_maskload_ps(p, reinterpret_cast<__m256i>(first_lanes(n))));
 #else
   vf v{};
   for (int i = 0; i < n; ++i) v[i] = p[i];
@@ -75,8 +114,7 @@ LEYOLO_INLINE void store_part(float* p, vf v, int n) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), reinterpret_cast<__m512>(v));
 #elif defined(__AVX2__)
-  vi const lane = {0, 1, 2, 3, 4, 5, 6, 7};
-  _mm256_maskstore_ps(p, reinterpret_cast<__m256i>(lane < n), reinterpret_cast<__m256>(v));
+  _mm256_maskstore_ps(p, reinterpret_cast<__m256i>(first_lanes(n)), reinterpret_cast<__m256>(v));
 #else
   for (int i = 0; i < n; ++i) p[i] = v[i];
 #endif

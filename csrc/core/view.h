@@ -31,6 +31,14 @@ struct View {
   }
 };
 
+// [N, ...] seen as [1, N, ...]; an absent View stays absent.
+inline View batch_of_one(View v) {
+  if (!v) return v;
+  for (int d = v.rank++; d > 0; --d) v.shape[d] = v.shape[d - 1];
+  v.shape[0] = 1;
+  return v;
+}
+
 constexpr int64_t size_of(DType t) {
   switch (t) {
     case DType::f64:

@@ -64,7 +64,56 @@ def forward(
     shape: Sequence[int],
     out: Floats | None = None,
 ) -> Floats: ...
-def box_iou(boxes1: Array, boxes2: Array) -> Array: ...
+def detect_decode(
+    logits: Array,
+    centers: Floats,
+    strides: Floats,
+    *,
+    reg_max: int = 16,
+    score_threshold: float = 0.25,
+    max_candidates: int = 30000,
+    multi_label: bool = False,
+) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]: ...
+def yolox_decode(
+    logits: Array,
+    centers: Floats,
+    strides: Floats,
+    *,
+    score_threshold: float = 0.25,
+    max_candidates: int = 30000,
+    multi_label: bool = False,
+) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]: ...
+def letterbox(
+    image: NDArray[np.uint8],
+    size: int | tuple[int, int],
+    *,
+    stride: int = 32,
+    rect: bool = False,
+    scale_up: bool = True,
+    value: int = 114,
+    swap_rb: bool = False,
+    dtype: str = "float32",
+    out: Array | None = None,
+) -> tuple[Array, float, tuple[int, int]]: ...
+def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy") -> Array: ...
+def generalized_box_iou(boxes1: Array, boxes2: Array) -> Array: ...
+def distance_box_iou(boxes1: Array, boxes2: Array, eps: float = 1e-7) -> Array: ...
+def complete_box_iou(boxes1: Array, boxes2: Array, eps: float = 1e-7) -> Array: ...
+def nms(boxes: Array, scores: Array, iou_threshold: float) -> NDArray[np.int64]: ...
+def batched_nms(boxes: Array, scores: Array, idxs: NDArray[np.int64], iou_threshold: float) -> NDArray[np.int64]: ...
+def nms_padded(
+    boxes: Array,
+    scores: Array,
+    labels: NDArray[np.int64] | None = None,
+    *,
+    iou_threshold: float,
+    max_det: int,
+    score_threshold: float = ...,
+    counts: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def generalized_box_iou_loss(boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = 1e-7) -> Array: ...
+def distance_box_iou_loss(boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = 1e-7) -> Array: ...
+def complete_box_iou_loss(boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = 1e-7) -> Array: ...
 def simota_assign(
     cls_logits: Array,
     obj_logits: Array | None,

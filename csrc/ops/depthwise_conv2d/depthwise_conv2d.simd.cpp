@@ -51,7 +51,7 @@ LEYOLO_INLINE void strip(DepthwiseArgs const& a, Row const& r, long long column,
 #pragma GCC unroll 32
     for (int j = 0; j < (S - 1) * STRIDE + K; ++j, x += a.x_pitch) {
       if (CHECK && (first + j < 0 || first + j >= a.width)) continue;
-      vf const value = load_channels<TAIL>(x, count);
+      vf const value = pinned(load_channels<TAIL>(x, count));
 #pragma GCC unroll 16
       for (int i = 0; i < S; ++i)
         if (j - i * STRIDE >= 0 && j - i * STRIDE < K) acc[i] += value * weight[j - i * STRIDE];

@@ -12,7 +12,6 @@ import difflib
 import math
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, NamedTuple
 
 Kind = Literal["conv", "bottleneck", "sppf", "upsample", "concat"]
@@ -55,33 +54,25 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One size: the layers before the head, which of them the head reads, and the head's constants."""
+    """One size: the layers before the head, which of them the head reads, and the head's constants.
+
+    used    layers that reach the head. In medium and large the last four do not: they exist in every checkpoint and are
+            counted among the parameters, but nothing needs their output, so nobody computes them.
+    """
 
     size: str
     name: str
     width: float
     layers: tuple[Layer, ...]
     head_inputs: tuple[int, ...]
+    used: frozenset[int]
     strides: tuple[int, ...] = (8, 16, 32)
     reg_max: int = 16
 
-    @cached_property
+    @property
     def head_channels(self) -> tuple[int, ...]:
         """Channels that each level of the head reads."""
         return tuple(self.layers[index].out_channels for index in self.head_inputs)
-
-    @cached_property
-    def used(self) -> frozenset[int]:
-        """Layers that reach the head. In medium and large the last four do not: they exist in every checkpoint and are
-        counted among the parameters, but nothing needs their output, so nobody computes them."""
-        found: set[int] = set()
-        waiting = list(self.head_inputs)
-        while waiting:
-            index = waiting.pop()
-            if index != IMAGE and index not in found:
-                found.add(index)
-                waiting.extend(self.layers[index].inputs)
-        return frozenset(found)
 
     @property
     def unused(self) -> tuple[int, ...]:
@@ -185,7 +176,18 @@ def _build(size: str, name: str, graph: tuple[_Row, ...], width: float, head_inp
                 reduction=before // 2 if row.kind == "upsample" else before * row.stride,
             )
         )
-    return ModelConfig(size, name, width, tuple(layers), head_inputs)
+    return ModelConfig(size, name, width, tuple(layers), head_inputs, _needed(layers, head_inputs))
+
+
+def _needed(layers: list[Layer], head_inputs: tuple[int, ...]) -> frozenset[int]:
+    found: set[int] = set()
+    waiting = list(head_inputs)
+    while waiting:
+        index = waiting.pop()
+        if index != IMAGE and index not in found:
+            found.add(index)
+            waiting.extend(layers[index].inputs)
+    return frozenset(found)
 
 
 CONFIGS: dict[str, ModelConfig] = {

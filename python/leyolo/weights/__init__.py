@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leyolo.weights import native, official
 from leyolo.weights.checkpoint import Checkpoint, WeightsError
 
-__all__ = ["Checkpoint", "WeightsError", "convert", "load", "save"]
+if TYPE_CHECKING:
+    from leyolo.weights.fetch import Progress
+
+__all__ = ["Checkpoint", "WeightsError", "convert", "load", "resolve", "save"]
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -47,6 +51,13 @@ def _guess(start: bytes, length: int) -> str:
     if len(start) > 8 and start[8:9] == b"{":
         return "a safetensors file that was cut short"
     return f"{length} bytes of something else"
+
+
+def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Path:
+    """A local weights file for a path, or for a model's name, fetched once: :func:`leyolo.weights.fetch.resolve`."""
+    from leyolo.weights import fetch  # urllib costs 13 ms, which only a name needs
+
+    return fetch.resolve(name_or_path, progress=progress)
 
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:

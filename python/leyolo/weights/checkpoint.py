@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from leyolo.errors import InputError
 from leyolo.models.config import CONFIGS, HEADS, ModelConfig
 from leyolo.models.layout import state_shapes
 
@@ -18,7 +19,7 @@ MAX_CLASSES = 100_000
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
-class WeightsError(ValueError):
+class WeightsError(InputError):
     """A weights file that is not what it should be: the text says what was expected and what came."""
 
 

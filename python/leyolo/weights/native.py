@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +136,7 @@ def _dtype(value: np.ndarray) -> str:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """``path`` holds either what it held before or all of ``data``, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)

@@ -1,0 +1,277 @@
+"""The public class: a LeYOLO model with what one does with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from leyolo.errors import LeYOLOError, UsageError
+from leyolo.predict import backends
+from leyolo.predict.arrays import is_tensor
+from leyolo.predict.pipeline import Pipeline, Settings, class_ids, image_size
+from leyolo.predict.run import collect, run
+from leyolo.predict.sources import Options
+
+if TYPE_CHECKING:
+    from leyolo.eval import Metrics
+    from leyolo.predict.results import Results
+    from leyolo.weights import Checkpoint
+
+
+class LeYOLO:
+    """A LeYOLO detector: ``LeYOLO("weights.pt")("picture.jpg")``.
+
+    ``model``: a weights file (the official ``.pt`` or our ``.safetensors``), a model name (``leyolo models``), or None
+    for the weights inside the package. ``device``: ``"cpu"`` (default; our own kernels, torch is not imported) or
+    ``"cuda[:N]"`` (through torch). ``dtype``: ``"float32"``; on cuda also ``"float16"`` and ``"bfloat16"``.
+    ``num_classes`` or ``head`` other than those of the weights give the model a new, untrained head.
+
+    Predicting changes nothing that a second thread could notice, so threads may share one.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = "leyolo-n",
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        num_classes: int | None = None,
+        head: Literal["leyolo", "yolox"] | None = None,
+    ) -> None:
+        self.device = backends.check_device(device)
+        self.dtype = backends.check_dtype(dtype, self.device)
+        self.checkpoint: Checkpoint = backends.load_weights(model)
+        wanted = (num_classes or self.checkpoint.num_classes, head or self.checkpoint.head)
+        if wanted != (self.checkpoint.num_classes, self.checkpoint.head):
+            self.checkpoint = backends.with_new_head(self.checkpoint, *wanted)
+        self._lock = threading.Lock()
+        self._pipeline: Pipeline | None = None
+        self._network: Any = None
+        self._fused = False
+
+    def __repr__(self) -> str:
+        c = self.checkpoint
+        return f"LeYOLO(leyolo-{c.size}, {c.num_classes} classes, head={c.head!r}, device={self.device!r})"
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class names by class id."""
+        return dict(self.checkpoint.names)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What prediction runs on; made at the first use, whichever thread comes first."""
+        with self._lock:
+            if self._pipeline is None:
+                engine = backends.engine(self.checkpoint, self.device, self.dtype)
+                self._pipeline = Pipeline(
+                    engine,
+                    num_classes=self.checkpoint.num_classes,
+                    strides=self.checkpoint.strides,
+                    head=self.checkpoint.head,
+                )
+            return self._pipeline
+
+    def settings(
+        self,
+        *,
+        imgsz: int | Iterable[int] = 640,
+        classes: Iterable[int | str] | int | str | None = None,
+        **rest: Any,
+    ) -> Settings:
+        """Checked settings for this model: sizes against its stride, class names against its names."""
+        return Settings(
+            imgsz=image_size(imgsz, max(self.checkpoint.strides)), classes=class_ids(classes, self.names), **rest
+        )
+
+    @overload
+    def predict(
+        self,
+        source: Any,
+        *,
+        imgsz: int | Iterable[int] = ...,
+        conf: float = ...,
+        iou: float = ...,
+        max_det: int = ...,
+        classes: Iterable[int | str] | int | str | None = ...,
+        agnostic_nms: bool = ...,
+        multi_label: bool = ...,
+        rect: bool = ...,
+        batch: int = ...,
+        stream: Literal[False] = ...,
+        on_error: Literal["raise", "warn"] = ...,
+        recursive: bool = ...,
+        vid_stride: int = ...,
+        bgr: bool = ...,
+    ) -> list[Results]: ...
+
+    @overload
+    def predict(
+        self,
+        source: Any,
+        *,
+        imgsz: int | Iterable[int] = ...,
+        conf: float = ...,
+        iou: float = ...,
+        max_det: int = ...,
+        classes: Iterable[int | str] | int | str | None = ...,
+        agnostic_nms: bool = ...,
+        multi_label: bool = ...,
+        rect: bool = ...,
+        batch: int = ...,
+        stream: Literal[True],
+        on_error: Literal["raise", "warn"] = ...,
+        recursive: bool = ...,
+        vid_stride: int = ...,
+        bgr: bool = ...,
+    ) -> Iterator[Results]: ...
+
+    def predict(
+        self,
+        source: Any,
+        *,
+        imgsz: int | Iterable[int] = 640,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        classes: Iterable[int | str] | int | str | None = None,
+        agnostic_nms: bool = False,
+        multi_label: bool = False,
+        rect: bool = False,
+        batch: int = 1,
+        stream: bool = False,
+        on_error: Literal["raise", "warn"] = "raise",
+        recursive: bool = False,
+        vid_stride: int = 1,
+        bgr: bool = False,
+    ) -> list[Results] | Iterator[Results]:
+        """Detects objects.
+
+        Args:
+            source: path (image, video, directory, glob, ``.txt``/``.csv`` list), URL, camera number, RTSP address,
+                ``"-"`` (standard input), numpy array (RGB ``uint8 [H, W, 3]``, grey ``[H, W]``, batch
+                ``[B, H, W, 3]``, or float 0..1), PIL image, torch tensor (``uint8`` or float 0..1, ``[3, H, W]`` or
+                ``[B, 3, H, W]``), ``bytes`` of an image file, or an iterable of any of these. Files are turned upright
+                by their EXIF orientation. A PIL image is taken as it lies, so that boxes are coordinates of the object
+                that was given.
+            imgsz: side of the network input, or (height, width), in multiples of 32.
+            conf: keeps boxes of a higher confidence. iou: a box suppresses worse ones that overlap it by more.
+            max_det: boxes a picture at most. classes: only these, by id or name.
+            agnostic_nms: boxes suppress boxes of other classes too. multi_label: a box may carry several classes.
+            rect: pads to a multiple of 32 instead of to a square. batch: pictures that run together.
+            stream: gives results one by one as they are ready, for videos and long lists.
+            on_error: ``"raise"`` at the first picture that cannot be read, or ``"warn"`` and leave it out.
+            recursive: looks into folders below a directory. vid_stride: every n-th frame.
+            bgr: numpy arrays are in OpenCV's channel order.
+
+        Returns:
+            Results in the order of the source: a list, or an iterator if ``stream``.
+
+        Raises:
+            UsageError: an argument is wrong. InputError: a picture cannot be read.
+        """
+        settings = self.settings(
+            imgsz=imgsz,
+            conf=conf,
+            iou=iou,
+            max_det=max_det,
+            classes=classes,
+            agnostic_nms=agnostic_nms,
+            multi_label=multi_label,
+            rect=rect,
+            batch=batch,
+        )
+        if on_error not in ("raise", "warn"):
+            raise UsageError(f"on_error must be 'raise' or 'warn', got {on_error!r}")
+        options = Options(recursive=recursive, vid_stride=vid_stride, bgr=bgr)
+        results = run(self.pipeline, self.names, source, settings, options, _raise if on_error == "raise" else _warn)
+        return results if stream else collect(results)
+
+    __call__ = predict
+
+    @property
+    def network(self) -> Any:
+        """The torch network with these weights, in eval mode, made when asked:
+        ``leyolo.models.network.LeYOLONet``, after :meth:`fuse` the fused one."""
+        with self._lock:
+            if self._network is None:
+                self._network = backends.network(self.checkpoint, self.device, self.dtype, fused=self._fused)
+            return self._network
+
+    def logits(self, x: Any) -> Any:
+        """Raw head outputs ``[B, A, 4R + C]`` of ``x [B, 3, H, W]`` in 0..1, H and W multiples of 32: numpy in, numpy
+        out through our kernels (BN folded); torch in, torch out through :attr:`network`."""
+        if is_tensor(x):
+            return self.network(x)
+        x = np.asarray(x, np.float32)
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise UsageError(f"logits: expected [B, 3, H, W] in 0..1, got shape {x.shape}")
+        return self.pipeline.engine(np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+
+    def fuse(self) -> LeYOLO:
+        """Folds BN into the convolutions of the torch network and switches it to the fused operators. (Prediction on
+        numpy always runs so.)"""
+        with self._lock:
+            if not self._fused:
+                self._fused, self._network = True, None
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Writes the weights as safetensors with names, size and head."""
+        from leyolo import weights
+
+        weights.save(path, self.checkpoint)
+
+    def info(self, imgsz: int = 640) -> dict[str, Any]:
+        """Size, classes, head, parameters, multiply-accumulates at ``imgsz`` x ``imgsz``, and the layers."""
+        from leyolo.cli.report import describe
+
+        return describe(self.checkpoint, imgsz)
+
+    def val(
+        self,
+        data: str | Path,
+        *,
+        images: str | Path | None = None,
+        imgsz: int | Iterable[int] = 640,
+        conf: float = 0.001,
+        iou: float = 0.7,
+        max_det: int = 300,
+        batch: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Metrics:
+        """COCO metrics on annotated pictures: square letterbox, several classes a box (``leyolo.eval.validate``).
+
+        Args:
+            data: COCO json. images: folder of the pictures; None: the folder of the json.
+            imgsz, conf, iou, max_det, batch: as for :meth:`predict`, with the values that COCO is scored with.
+            progress: called with (done, total) after every picture.
+        """
+        from leyolo.eval import validate
+
+        def predict(paths: list[Path]) -> Iterator[Results]:
+            return self.predict(
+                paths, imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, batch=batch, multi_label=True, stream=True
+            )
+
+        return validate(predict, self.names, data, images=images, progress=progress)[0]
+
+    def benchmark(self, **options: Any) -> Any:
+        """Latency of this model on this machine (``leyolo.bench.model``)."""
+        from leyolo.bench.model import benchmark
+
+        return benchmark(self, **options)
+
+
+def _raise(path: str, error: LeYOLOError) -> None:
+    raise type(error)(f"{path}: {error}") from None
+
+
+def _warn(path: str, error: LeYOLOError) -> None:
+    import warnings
+
+    warnings.warn(f"{path}: {error}", stacklevel=2)

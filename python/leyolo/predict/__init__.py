@@ -1,0 +1,1 @@
+"""From any source to boxes on a picture. Nothing here imports torch."""

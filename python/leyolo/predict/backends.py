@@ -1,0 +1,121 @@
+"""What runs the network: our kernels on the CPU, torch on a GPU. Torch is imported only for the latter."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leyolo.errors import InputError, MissingDependencyError, UsageError, nearest
+from leyolo.predict.pipeline import Engine
+
+if TYPE_CHECKING:
+    from leyolo.weights import Checkpoint
+
+_DTYPES = ("float32", "float16", "bfloat16")
+
+
+def check_device(device: str | int | None) -> str:
+    """``"cpu"`` or ``"cuda:N"``; a bare number is a GPU, as ultralytics' users write it."""
+    text = "cpu" if device is None else str(device).lower()
+    match = re.fullmatch(r"(?:cuda:?)?(\d*)", text)
+    if text == "cpu":
+        return text
+    if match is None:
+        raise UsageError(f"device must be cpu, cuda or cuda:N, got '{device}'.{nearest(text, ('cpu', 'cuda'))}")
+    return f"cuda:{match[1] or 0}"
+
+
+def check_dtype(dtype: Any, device: str) -> str:
+    text = "float32" if dtype is None else str(dtype).removeprefix("torch.")
+    text = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}.get(text, text)
+    if text not in _DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(_DTYPES)}, got '{dtype}'.{nearest(text, _DTYPES)}")
+    if device == "cpu" and text != "float32":
+        raise UsageError(f"dtype {text} needs device='cuda': prediction on the CPU runs in float32")
+    return text
+
+
+def load_weights(model: str | Path | None) -> Checkpoint:
+    """The weights that ``model`` names: a file, a model name (fetched once), or None for those inside the package."""
+    from leyolo import weights
+
+    if model is None:
+        model = packaged_weights()
+        if model is None:
+            raise InputError(
+                "there are no weights inside this package\nPass a weights file or a model name (leyolo models)"
+            )
+    return weights.load(weights.resolve(model))
+
+
+def packaged_weights() -> Path | None:
+    """The weights file that ships inside the package, if any does."""
+    import leyolo
+
+    return next(iter(sorted((Path(str(leyolo.__file__)).parent / "assets").glob("*.safetensors"))), None)
+
+
+def engine(checkpoint: Checkpoint, device: str, dtype: str) -> Engine:
+    if device == "cpu":
+        from leyolo.runtime import Engine as CpuEngine
+
+        return CpuEngine(checkpoint)
+    return TorchEngine(checkpoint, device, dtype)
+
+
+def _torch(why: str) -> Any:
+    try:
+        import torch
+    except Exception as error:
+        raise MissingDependencyError(f"{why} needs torch, which is not usable here ({error})") from None
+    return torch
+
+
+def network(checkpoint: Checkpoint, device: str, dtype: str, *, fused: bool) -> Any:
+    """The torch network with these weights, channels last, in eval mode; ``fused``: folded, on the CPU one operator."""
+    torch = _torch("the torch network")
+    from leyolo.models.transfer import to_torch
+
+    if device == "cpu" and fused:
+        from leyolo.models.fused import FusedNetwork
+
+        return FusedNetwork(checkpoint)
+    if device != "cpu" and not torch.cuda.is_available():
+        raise MissingDependencyError(f"device {device}: this torch ({torch.__version__}) sees no CUDA device")
+    made = to_torch(checkpoint).eval().to(device, getattr(torch, dtype))
+    return made.fold() if fused else made
+
+
+class TorchEngine:
+    """The torch network behind the engine's signature: numpy in, numpy out."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
+        self._torch = _torch(f"device {device}")
+        self._network = network(checkpoint, device, dtype, fused=True)
+        self._device, self._dtype = device, getattr(self._torch, dtype)
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._torch.inference_mode():
+            # NHWC memory seen as NCHW is what torch calls channels_last.
+            y = self._torch.from_numpy(x).to(self._device, self._dtype).permute(0, 3, 1, 2)
+            logits: NDArray[np.float32] = self._network(y).float().cpu().numpy()
+        return logits
+
+
+def with_new_head(checkpoint: Checkpoint, num_classes: int, head: str) -> Checkpoint:
+    """The same body for other classes or with a head of the other kind; what the weights cannot give is untrained."""
+    _torch("a new head")
+    from leyolo.models.network import build
+    from leyolo.models.transfer import from_torch, to_torch
+
+    if head == checkpoint.head:
+        network = to_torch(checkpoint, num_classes)
+    else:
+        network = build(checkpoint.size, num_classes, head)
+        network.layers.load_state_dict(to_torch(checkpoint).layers.state_dict())
+    names = checkpoint.names if num_classes == checkpoint.num_classes else None
+    return from_torch(network, names, checkpoint.metadata)

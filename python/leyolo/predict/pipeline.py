@@ -1,0 +1,168 @@
+"""Pictures to boxes: letterbox, network, decoding, NMS, back to picture pixels. Threads may share a Pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leyolo import _C
+from leyolo.errors import UsageError, nearest
+from leyolo.geometry import anchor_points, unletterbox_boxes
+from leyolo.predict.images import Pixels
+
+Array = NDArray[Any]
+Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""``float32 [B, H, W, 3]`` in 0..1 -> logits ``float32 [B, A, 4R + C]`` (yolox head: ``[B, A, 4 + 1 + C]``)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pictures become boxes; checked when it is made, with words that name the argument."""
+
+    imgsz: int | tuple[int, int] = 640
+    conf: float = 0.25
+    iou: float = 0.7
+    max_det: int = 300
+    classes: tuple[int, ...] | None = None
+    agnostic_nms: bool = False
+    multi_label: bool = False
+    rect: bool = False
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("conf", "iou"):
+            value = getattr(self, name)
+            if not isinstance(value, Real):
+                raise UsageError(f"{name} must be a number within 0..1, got {value!r}")
+            if not 0 <= float(value) <= 1:
+                raise UsageError(f"{name} must be within 0..1, got {value:g}")
+        for name in ("max_det", "batch"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def image_size(value: Any, stride: int) -> int | tuple[int, int]:
+    """``imgsz`` as an int (square) or ``(height, width)``, multiples of the largest stride."""
+    sides = tuple(int(v) for v in value) if isinstance(value, (list, tuple)) else (int(value),)
+    if len(sides) not in (1, 2):
+        raise UsageError(f"imgsz must be one number or (height, width), got {value!r}")
+    for side in sides:
+        if side < stride or side % stride:
+            below, above = max(stride, side // stride * stride), max(stride, -(-side // stride) * stride)
+            near = f"{below} or {above}" if below != above else str(below)
+            raise UsageError(f"imgsz must be a multiple of {stride}, got {side}. The nearest: {near}")
+    return sides[0] if len(sides) == 1 or sides[0] == sides[1] else (sides[0], sides[1])
+
+
+def class_ids(classes: Iterable[int | str] | int | str | None, names: Mapping[int, str]) -> tuple[int, ...] | None:
+    """Class ids of a filter given by ids or names; None keeps every class."""
+    if classes is None:
+        return None
+    ids = {name.lower(): i for i, name in names.items()}
+    found = []
+    for each in (classes,) if isinstance(classes, (int, str)) else classes:
+        text = str(each).strip()
+        if text.lower() in ids:
+            found.append(ids[text.lower()])
+        elif text.lstrip("-").isdigit():
+            if int(text) not in names:
+                raise UsageError(f"classes: the model has the classes 0..{len(names) - 1}, got {text}")
+            found.append(int(text))
+        else:
+            raise UsageError(f"classes: the model has no class '{text}'.{nearest(text, ids)}")
+    return tuple(sorted(set(found)))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one picture, best first: xyxy in picture pixels, clipped to the picture."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    speed: dict[str, float] = field(default_factory=dict)
+
+
+_anchors = lru_cache(maxsize=32)(anchor_points)
+
+
+class Pipeline:
+    """One engine with what is needed around it."""
+
+    def __init__(
+        self, engine: Engine, *, num_classes: int, strides: Sequence[int] = (8, 16, 32), head: str = "leyolo"
+    ) -> None:
+        self.engine = engine
+        self.num_classes = num_classes
+        self.strides = tuple(int(s) for s in strides)
+        self.head = head
+
+    def __call__(self, images: Sequence[Pixels], settings: Settings) -> list[Detections]:
+        """Boxes of every picture. Pictures whose network inputs have the same shape run as one batch."""
+        done: dict[int, Detections] = {}
+        inputs: dict[tuple[int, ...], list[tuple[int, Array, float, tuple[int, int], float]]] = {}
+        for index, image in enumerate(images):
+            start = time.perf_counter()
+            x, scale, offset = _C.letterbox(image, settings.imgsz, stride=max(self.strides), rect=settings.rect)
+            x = x.reshape(x.shape[-3:])
+            inputs.setdefault(x.shape, []).append((index, x, scale, offset, (time.perf_counter() - start) * 1e3))
+        for shape, group in inputs.items():
+            begin = time.perf_counter()
+            batch = group[0][1][None] if len(group) == 1 else np.stack([x for _, x, *_ in group])
+            ready = time.perf_counter()
+            logits = self.engine(batch)
+            inferred = time.perf_counter()
+            found = self.postprocess(logits, shape[0], shape[1], settings)
+            each = (time.perf_counter() - inferred) * 1e3 / len(group)
+            for (index, _, scale, (left, top), before), (boxes, scores, labels) in zip(group, found, strict=True):
+                start = time.perf_counter()
+                placed = unletterbox_boxes(boxes, images[index].shape, shape[:2], scale=scale, padding=(left, top))
+                speed = {
+                    "preprocess": before + (ready - begin) * 1e3 / len(group),
+                    "inference": (inferred - ready) * 1e3 / len(group),
+                    "postprocess": each + (time.perf_counter() - start) * 1e3,
+                }
+                done[index] = Detections(placed, scores, labels, speed)
+        return [done[i] for i in range(len(images))]
+
+    def postprocess(
+        self, logits: Array, height: int, width: int, settings: Settings
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
+        """Logits of a batch of ``height x width`` inputs to (boxes in input pixels, scores, labels), best first."""
+        centers, strides = _anchors(height, width, self.strides)
+        boxes, scores, labels, counts = self._decode(logits, centers, strides, settings)
+        if settings.classes is not None:
+            scores = np.where(np.isin(labels, settings.classes), scores, np.float32(-1))
+        indices, kept = _C.nms_padded(
+            boxes,
+            scores,
+            None if settings.agnostic_nms else labels,
+            iou_threshold=settings.iou,
+            max_det=settings.max_det,
+            score_threshold=settings.conf,
+            counts=counts,
+        )
+        rows = [index[:n] for index, n in zip(indices, kept, strict=True)]
+        return [(boxes[b][r], scores[b][r], labels[b][r]) for b, r in enumerate(rows)]
+
+    def _decode(self, logits: Array, centers: Array, strides: Array, settings: Settings) -> tuple[Array, ...]:
+        if self.head == "yolox":
+            return _C.yolox_decode(
+                logits, centers, strides, score_threshold=settings.conf, multi_label=settings.multi_label
+            )
+        return _C.detect_decode(
+            logits,
+            centers,
+            strides,
+            reg_max=(logits.shape[-1] - self.num_classes) // 4,
+            score_threshold=settings.conf,
+            multi_label=settings.multi_label,
+        )

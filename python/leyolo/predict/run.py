@@ -1,0 +1,73 @@
+"""The loop from a source to results, shared by the Python class and the command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from leyolo.errors import LeYOLOError
+from leyolo.predict import sources
+from leyolo.predict.pipeline import Pipeline, Settings
+from leyolo.predict.prefetch import Loaded, load, prefetched
+from leyolo.predict.results import Results
+
+OnError = Callable[[str, LeYOLOError], None]
+"""Called with the path and what is wrong with it; the run goes on if it returns."""
+
+_KEPT_BYTES = 512 << 20
+
+
+def run(
+    pipeline: Pipeline,
+    names: Mapping[int, str],
+    source: Any,
+    settings: Settings,
+    options: sources.Options,
+    on_error: OnError,
+) -> Iterator[Results]:
+    """Results in the order of the source. Holds at most two batches of pictures at a time."""
+    waiting: list[Loaded] = []
+    for loaded in _loaded(source, options, 2 * settings.batch):
+        if loaded.error is not None:
+            on_error(loaded.item.path, loaded.error)
+            continue
+        waiting.append(loaded)
+        if len(waiting) == settings.batch:
+            yield from _predict(pipeline, names, waiting, settings)
+            waiting = []
+    if waiting:
+        yield from _predict(pipeline, names, waiting, settings)
+
+
+def _loaded(source: Any, options: sources.Options, depth: int) -> Iterator[Loaded]:
+    """Pictures are loaded ahead on a thread, except of what the caller generates: its code runs on its own thread, in
+    step with the results."""
+    items = sources.items(source, options)
+    if sources.is_single(source) or (
+        not isinstance(source, (str, list, tuple, int)) and not hasattr(source, "__fspath__")
+    ):
+        return map(load, items)
+    return prefetched(items, depth)
+
+
+def _predict(
+    pipeline: Pipeline, names: Mapping[int, str], loaded: list[Loaded], settings: Settings
+) -> Iterator[Results]:
+    images = [each.pixels for each in loaded if each.pixels is not None]
+    for each, pixels, found in zip(loaded, images, pipeline(images, settings), strict=True):
+        rows = np.concatenate([found.boxes, found.scores[:, None], found.labels[:, None]], axis=1, dtype=np.float32)
+        speed = {"decode": each.milliseconds, **found.speed}
+        yield Results(pixels, each.item.path, names, rows, speed=speed, frame=each.item.frame)
+
+
+def collect(results: Iterator[Results]) -> list[Results]:
+    """All results. Past half a gigabyte the pictures themselves are let go; files are read again when asked for."""
+    kept, found = 0, []
+    for result in results:
+        kept += result.orig_img.nbytes
+        if kept > _KEPT_BYTES:
+            result.drop_image()
+        found.append(result)
+    return found

@@ -1,0 +1,248 @@
+"""Result files. Whole files are written beside their place and moved there, so a reader never sees half of one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from leyolo.errors import InputError, UsageError
+from leyolo.predict.images import Pixels
+from leyolo.predict.results import Results
+from leyolo.predict.video import VideoWriter, frame_rate
+
+TEXT: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+"""How text goes out. A file name that is not UTF-8 comes out escaped, which in JSON even reads back as it was."""
+
+CSV_HEADER = ("path", "frame", "name", "class", "confidence", "x1", "y1", "x2", "y2")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of ``path`` that becomes ``path`` if all goes well, and goes away if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary, temporary.open("w", **TEXT) as stream:
+        stream.write(text)
+
+
+def write_picture(path: Path, pixels: Pixels) -> None:
+    """Writes RGB pixels in the format of the suffix; JPEG at quality 95."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    if path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif") and max(image.size) > 65535:
+        raise InputError(f"{path.name}: {image.width}x{image.height} is too large for JPEG; save it as PNG")
+    with replacing(path) as temporary:
+        try:
+            image.save(temporary, quality=95)
+        except ValueError as error:
+            raise UsageError(f"{path.name}: not a picture format that can be written ({error})") from None
+
+
+def safe_name(name: str) -> str:
+    """A class name as a folder name."""
+    return "".join(c if c.isalnum() or c in " -_.()" else "_" for c in name).strip(" .") or "_"
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+class Names:
+    """A stem of its own for every source, so that same-named pictures of different folders never meet."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: tuple[str, str] | None = None
+
+    def stem(self, path: str, frame: int | None = None) -> str:
+        """``dog``, then ``dog-2``, …; frames of one video share theirs."""
+        if frame is not None and self._last is not None and self._last[0] == path:
+            return self._last[1]
+        wanted = safe_name(Path(path.split("?")[0]).stem) if path else "image"
+        stem, number = wanted, 1
+        while stem.casefold() in self._taken:
+            number += 1
+            stem = f"{wanted}-{number}"
+        self._taken.add(stem.casefold())
+        self._last = (path, stem) if frame is not None else None
+        return stem
+
+
+def record(result: Results) -> dict[str, Any]:
+    """One JSON line: the picture, its stage times in milliseconds, and its boxes."""
+    height, width = result.orig_shape
+    frame = {} if result.frame is None else {"frame": result.frame}
+    speed = {stage: round(ms, 3) for stage, ms in result.speed.items()}
+    return {
+        "path": result.path,
+        **frame,
+        "width": width,
+        "height": height,
+        "speed": speed,
+        "detections": result.summary(),
+    }
+
+
+class Writer(Protocol):
+    """Takes results one by one. ``stem`` is the file name that is theirs alone."""
+
+    def write(self, result: Results, stem: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """One JSON object a picture, written out at once, so that a pipe's reader sees each picture when it is done."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, result: Results, stem: str) -> None:
+        self._stream.write(json.dumps(record(result), ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class Csv:
+    """One row a box: path, frame, name, class, confidence, x1, y1, x2, y2."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._stream.write(csv_text([CSV_HEADER]))
+
+    def write(self, result: Results, stem: str) -> None:
+        head = [result.path, "" if result.frame is None else result.frame]
+        rows = [[*head, r["name"], r["class"], r["confidence"], *r["box"].values()] for r in result.summary()]
+        self._stream.write(csv_text(rows))
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class Coco:
+    """One COCO result list of the whole run. Rows go out as they come; the list is closed at the end."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._before = "["
+
+    def write(self, result: Results, stem: str) -> None:
+        for row in result.to_coco():
+            self._stream.write(f"{self._before}\n{json.dumps(row, ensure_ascii=False)}")
+            self._before = ","
+
+    def close(self) -> None:
+        self._stream.write("[]\n" if self._before == "[" else "\n]\n")
+        self._stream.flush()
+
+
+class ToFile:
+    """A stream writer on a file that appears when it is complete."""
+
+    def __init__(self, make: type[JsonLines] | type[Csv] | type[Coco], path: Path) -> None:
+        self._open = ExitStack()
+        temporary = self._open.enter_context(replacing(path))
+        self._writer = make(self._open.enter_context(temporary.open("w", **TEXT)))
+
+    def write(self, result: Results, stem: str) -> None:
+        self._writer.write(result, stem)
+
+    def close(self) -> None:
+        self._writer.close()
+        self._open.close()
+
+
+class YoloText:
+    """``<stem>.txt`` a picture, ``<stem>_<frame>.txt`` a video frame."""
+
+    def __init__(self, folder: Path, save_conf: bool) -> None:
+        self._folder, self._conf = folder, save_conf
+
+    def write(self, result: Results, stem: str) -> None:
+        frame = "" if result.frame is None else f"_{result.frame}"
+        result.save_txt(self._folder / f"{stem}{frame}.txt", save_conf=self._conf)
+
+    def close(self) -> None:
+        pass
+
+
+class Crops:
+    """``<class>/<stem>-<n>.jpg`` a box."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, result: Results, stem: str) -> None:
+        frame = "" if result.frame is None else f"_{result.frame}"
+        result.save_crop(self._folder, f"{stem}{frame}")
+
+    def close(self) -> None:
+        pass
+
+
+class Pictures:
+    """The annotated picture in its source's format where that can be written (else JPEG); videos become mp4."""
+
+    _KEPT = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
+
+    def __init__(self, folder: Path, *, vid_stride: int = 1, **plot: Any) -> None:
+        self._folder, self._plot, self._stride = folder, plot, vid_stride
+        self._video: VideoWriter | None = None
+        self._video_stem: str | None = None
+
+    def write(self, result: Results, stem: str) -> None:
+        if result.frame is not None:
+            self._frame(result, stem)
+            return
+        self._end_video()
+        suffix = Path(result.path.split("?")[0]).suffix
+        kept = suffix if suffix.lower() in self._KEPT else ".jpg"
+        if max(result.orig_shape) > (16383 if kept.lower() == ".webp" else 65535):
+            kept = ".png"  # wider than the format allows
+        write_picture(self._folder / f"{stem}{kept}", result.plot(**self._plot))
+
+    def _frame(self, result: Results, stem: str) -> None:
+        if stem != self._video_stem:
+            self._end_video()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._video = VideoWriter(self._folder / f"{stem}.mp4", frame_rate(result.path) / self._stride)
+            self._video_stem = stem
+        if self._video is not None:
+            self._video.write(result.plot(**self._plot))
+
+    def _end_video(self) -> None:
+        if self._video is not None:
+            self._video.close()
+        self._video = self._video_stem = None
+
+    def close(self) -> None:
+        self._end_video()

@@ -1,0 +1,49 @@
+"""Accuracy on 100 natural images, against what the official implementation scores there with the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from leyolo import LeYOLO
+
+OFFICIAL = {
+    320: {"map": 0.53425, "map50": 0.75731, "map75": 0.61928},
+    480: {"map": 0.58450, "map50": 0.77171, "map75": 0.65243},
+    640: {"map": 0.60819, "map50": 0.81969, "map75": 0.67889},
+}
+"""Square letterbox with scale-up, confidence 0.001, IoU 0.7, multi-label, 300 boxes of 80 classes, then those of VOC."""
+
+
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest) -> LeYOLO:
+    return LeYOLO(request.getfixturevalue("shared") / "weights" / "LeYOLONano.pt")
+
+
+@pytest.mark.parametrize("imgsz", list(OFFICIAL))
+def test_map_is_the_official_one(imgsz: int, model: LeYOLO, shared: Path) -> None:
+    folder = shared / "data" / "voc100"
+    metrics = model.val(folder / "instances.json", images=folder / "JPEGImages", imgsz=imgsz)
+    assert metrics.images == 100
+    for name, expected in OFFICIAL[imgsz].items():
+        assert getattr(metrics, name) == pytest.approx(expected, abs=0.001 if name == "map" else 0.003)
+
+
+def test_the_command(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "voc100"
+    target = tmp_path / "metrics.json"
+    command = [sys.executable, "-m", "leyolo", "val", "--model", str(shared / "weights" / "LeYOLONano.pt"), "--data",
+               str(folder / "instances.json"), "--images", str(folder / "JPEGImages"), "--imgsz", "320",
+               "--json", str(target)]  # fmt: skip
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"})
+    assert run.returncode == 0, run.stderr
+    assert "AP  at IoU 0.50:0.95" in run.stdout
+    numbers = json.loads(target.read_text())
+    assert numbers["map"] == pytest.approx(OFFICIAL[320]["map"], abs=0.001)
+    assert set(numbers["per_class"]) >= {"aeroplane", "person", "tvmonitor"}
+    assert len([key for key in numbers if key.startswith(("map", "mar"))]) == 12
