@@ -1,0 +1,236 @@
+#include "ops/ota/ota.h"
+
+#include <cmath>
+
+#include "ops/ota/ota_args.h"
+
+namespace leyolo {
+
+LEYOLO_SIMD(void ota_tile(OtaTileArgs const&))
+LEYOLO_SIMD(void ota_supply(OtaSupplyArgs const&))
+LEYOLO_SIMD(void ota_columns(OtaColumnArgs const&))
+LEYOLO_SIMD(void ota_row_best(OtaRowArgs&))
+LEYOLO_SIMD(double ota_row_sum(OtaRowArgs const&))
+LEYOLO_SIMD(void ota_decide(OtaDecideArgs const&))
+
+namespace {
+
+constexpr int64_t kChunk = 32;  // tiles; sums are taken per chunk, so that they do not depend on the threads
+constexpr double kVanished = 1e-30;
+
+// One image at a time.
+struct Plan {
+  OtaInputs const& in;
+  double eps, penalty;  // the penalty in units of eps, as all potentials and costs are
+  int64_t iterations, topk;
+  bool xyxy;
+  int64_t B, A, C, G, tiles, chunks, column_slots;
+  Rows anchors, targets;
+  float* costs;                   // [tiles, n + 1, kTile]
+  float* v;                       // [tiles, kTile]
+  double* u;                      // [n + 1]
+  float *near, *far, *log_mu;     // [n + 1]
+  double* partial;                // [chunks, n + 1]
+  int *labels, *owner;            // [n], [tiles, kTile]
+  float *logits, *values, *best;  // [kSlots, ...]: [kTile, C], [padded(A)], [topk]
+  int* indices;                   // [kSlots, topk]
+  float *shares, *sums;           // [column_slots, G + 1, kTile]
+  int* active;                    // [column_slots, G + 1]
+  int64_t bytes;
+
+  Plan(OtaInputs const& inputs, Ota const& params, void* workspace) : in(inputs) {
+    eps = params.eps, penalty = kOtaPenalty / eps, iterations = params.iterations, xyxy = params.fmt == "xyxy";
+    B = in.cls_logits.shape[0], A = in.cls_logits.shape[1], C = in.cls_logits.shape[2], G = in.gt.boxes.shape[1];
+    topk = std::min(params.topk, A);
+    tiles = padded(A) / kTile, chunks = (tiles + kChunk - 1) / kChunk, column_slots = std::min(chunks, kSlots);
+    Scratch memory(workspace);
+    anchors = memory.rows(kOtaFields, A);
+    targets = memory.rows(kBoxFields, G);
+    costs = memory.take<float>(tiles * (G + 1) * kTile);
+    v = memory.take<float>(tiles * kTile);
+    u = memory.take<double>(G + 1);
+    near = memory.take<float>(G + 1);
+    far = memory.take<float>(G + 1);
+    log_mu = memory.take<float>(G + 1);
+    partial = memory.take<double>(chunks * (G + 1));
+    labels = memory.take<int>(G);
+    owner = memory.take<int>(tiles * kTile);
+    logits = memory.take<float>(in.cls_logits.dtype == DType::f32 ? 0 : kSlots * kTile * C);
+    values = memory.take<float>(kSlots * padded(A));
+    best = memory.take<float>(kSlots * topk);
+    indices = memory.take<int>(kSlots * topk);
+    shares = memory.take<float>(column_slots * (G + 1) * kTile);
+    sums = memory.take<float>(column_slots * (G + 1) * kTile);
+    active = memory.take<int>(column_slots * (G + 1));
+    bytes = memory.used();
+  }
+
+  OtaTiles tiles_of(int64_t n, int64_t begin, int64_t end) const { return {costs, n + 1, begin, end, A, near, far}; }
+
+  void prepare(int64_t b, int64_t n, Context const& context) const;
+  void supply(int64_t n, int64_t* mu, Context const& context) const;
+  void iterate(int64_t n, Context const& context) const;
+  void decide(int64_t n, Context const& context) const;
+  void write(int64_t b, int64_t n, Assigned const& out) const;
+  double log_row_sum(int64_t n, int64_t row) const;
+};
+
+void Plan::prepare(int64_t b, int64_t n, Context const& context) const {
+  fill_boxes(in.gt.boxes, b * G, n, xyxy, targets);
+  for (int64_t g = 0; g < n; ++g) labels[g] = int(int_at(in.gt.labels, b * G + g));
+  parallel_for(context, 0, padded(A), 512, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) {
+      if (j >= A) {
+        for (int field = 0; field < kOtaFields; ++field) anchors[field][j] = 0;
+        continue;
+      }
+      fill_box(in.boxes, b * A + j, xyxy, anchors, j);
+      anchors[kCenterX][j] = float_at(in.centers, 2 * j);
+      anchors[kCenterY][j] = float_at(in.centers, 2 * j + 1);
+      anchors[kOtaRadius][j] = kOtaRadii * float_at(in.strides, j);
+    }
+  });
+  for_slots(context, tiles, [&](int64_t begin, int64_t end, int64_t slot) {
+    for (int64_t t = begin; t < end; ++t) {
+      int64_t const first = t * kTile, valid = std::min<int64_t>(kTile, A - first);
+      float const* const raw = floats_at(in.cls_logits, (b * A + first) * C, valid * C, logits + slot * kTile * C);
+      LEYOLO_PICK(ota_tile)
+      ({anchors, targets, labels, n, raw, C, first, int(valid), float(1 / eps), costs + t * (n + 1) * kTile});
+    }
+  });
+}
+
+// mu of every ground truth, and the logarithms of all supplies.
+void Plan::supply(int64_t n, int64_t* mu, Context const& context) const {
+  for_slots(context, n, [&](int64_t begin, int64_t end, int64_t slot) {
+    float *const row = values + slot * padded(A), *const most = best + slot * topk;
+    for (int64_t g = begin; g < end; ++g) {
+      LEYOLO_PICK(ota_supply)({anchors, targets, g, padded(A), row});
+      int64_t const found = LEYOLO_PICK(select_smallest)({row, A, topk, most, indices + slot * topk});
+      float sum = 0;
+      for (int64_t i = 0; i < found; ++i) sum -= most[i];
+      mu[g] = std::max<int64_t>(1, int64_t(sum));
+    }
+  });
+  int64_t left = A;
+  for (int64_t g = 0; g < n; ++g) {
+    left -= mu[g];
+    log_mu[g] = log_exact(float(double(mu[g]) + 1e-8));
+  }
+  log_mu[n] = log_exact(float(double(std::max<int64_t>(left, 0)) + 1e-8));
+}
+
+// log of the sum of e^(v - cost) over the row, for rows of which nothing is left next to the others in their columns.
+double Plan::log_row_sum(int64_t n, int64_t row) const {
+  OtaRowArgs a{tiles_of(n, 0, tiles), v, row, 0, 0};
+  LEYOLO_PICK(ota_row_best)(a);
+  double const top = std::max(double(a.best_near), double(a.best_far) - penalty);
+  if (!std::isfinite(top)) return top;
+  near[row] = float(-top), far[row] = float(-top - penalty);
+  return top + double(log_exact(float(LEYOLO_PICK(ota_row_sum)(a))));
+}
+
+void Plan::iterate(int64_t n, Context const& context) const {
+  int64_t const rows = n + 1;
+  std::fill_n(u, rows, 1 / eps);
+  for (int64_t round = 0; round < iterations; ++round) {
+    for (int64_t i = 0; i < rows; ++i) near[i] = float(u[i]), far[i] = float(u[i] - penalty);
+    for_slots(context, chunks, [&](int64_t begin, int64_t end, int64_t slot) {
+      float* const mine = sums + slot * (G + 1) * kTile;
+      for (int64_t c = begin; c < end; ++c) {
+        std::fill_n(mine, rows * kTile, 0.0f);
+        LEYOLO_PICK(ota_columns)
+        ({tiles_of(n, c * kChunk, std::min(tiles, (c + 1) * kChunk)), v, shares + slot * (G + 1) * kTile,
+          active + slot * (G + 1), mine});
+        for (int64_t i = 0; i < rows; ++i) {
+          double sum = 0;
+          for (int l = 0; l < kTile; ++l) sum += double(mine[i * kTile + l]);
+          partial[c * (G + 1) + i] = sum;
+        }
+      }
+    });
+    parallel_for(context, 0, rows, 256, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        double sum = 0;
+        for (int64_t c = 0; c < chunks; ++c) sum += partial[c * (G + 1) + i];
+        double const change = sum > kVanished ? u[i] + double(log_mu[i]) - double(log_exact(float(sum)))
+                                              : double(log_mu[i]) - log_row_sum(n, i);
+        if (std::isfinite(change)) u[i] = change;
+      }
+    });
+  }
+}
+
+// Every row against its own maximum: the row's potential drops out, the anchor's is common to its column.
+void Plan::decide(int64_t n, Context const& context) const {
+  parallel_for(context, 0, n + 1, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      OtaRowArgs a{tiles_of(n, 0, tiles), v, i, 0, 0};
+      LEYOLO_PICK(ota_row_best)(a);
+      double const top = std::max(double(a.best_near), double(a.best_far) - penalty);
+      near[i] = float(-top), far[i] = float(-top - penalty);
+    }
+  });
+  parallel_for(context, 0, chunks, 1, [&](int64_t begin, int64_t end) {
+    LEYOLO_PICK(ota_decide)({tiles_of(n, begin * kChunk, std::min(tiles, end * kChunk)), owner});
+  });
+}
+
+void Plan::write(int64_t b, int64_t n, Assigned const& out) const {
+  int64_t foreground = 0;
+  for (int64_t j = 0; j < A; ++j) {
+    if (owner[j] == n) continue;
+    out.gt_index.as<int64_t>()[b * A + j] = owner[j];
+    float const iou = overlap_iou(box_at(targets, owner[j]), box_at(anchors, j));
+    out.iou.as<float>()[b * A + j] = out.score.as<float>()[b * A + j] = iou;
+    ++foreground;
+  }
+  out.num_fg.as<int64_t>()[b] = foreground;
+}
+
+}  // namespace
+
+void ota_check(OtaInputs const& in, Ota const& params) {
+  char const* const op = "ota_assign";
+  check(in.cls_logits.rank == 3, op, ": cls_logits must be [B, A, C], got ", in.cls_logits);
+  check_floats(op, "cls_logits", in.cls_logits);
+  int64_t const images = in.cls_logits.shape[0], anchors = in.cls_logits.shape[1];
+  check(anchors < int64_t(1) << 31 && in.gt.boxes.numel() < int64_t(1) << 31, op,
+        ": too many anchors or ground truths");
+  check(!in.obj_logits ||
+            (in.obj_logits.rank == 2 && in.obj_logits.shape[0] == images && in.obj_logits.shape[1] == anchors),
+        op, ": obj_logits must be [", images, ", ", anchors, "] or None, got ", in.obj_logits);
+  if (in.obj_logits) check_floats(op, "obj_logits", in.obj_logits);
+  check(in.boxes.rank == 3 && in.boxes.shape[0] == images && in.boxes.shape[1] == anchors && in.boxes.shape[2] == 4, op,
+        ": boxes must be [", images, ", ", anchors, ", 4], got ", in.boxes);
+  check_floats(op, "boxes", in.boxes);
+  check_ground_truth(op, in.gt, images, in.cls_logits.shape[2]);
+  check_centers(op, in.centers, anchors);
+  check_strides(op, in.strides, anchors);
+  check(params.eps >= 1e-6 && std::isfinite(params.eps), op, ": eps must be at least 1e-6 and finite, got ",
+        params.eps);
+  check(params.iterations >= 1, op, ": iterations must be at least 1, got ", params.iterations);
+  check(params.topk >= 1, op, ": topk must be at least 1, got ", params.topk);
+  is_xyxy(op, params.fmt);
+}
+
+int64_t ota_workspace(OtaInputs const& in, Ota const& params) { return Plan(in, params, nullptr).bytes; }
+
+void ota_assign(OtaInputs const& in, Assigned const& out, View workspace, Ota const& params, Context const& context) {
+  ota_check(in, params);
+  check_assigned("ota_assign", out, in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
+  Plan const plan(in, params, workspace.data);
+  check_workspace("ota_assign", workspace, plan.bytes);
+  clear(out, context);
+  for (int64_t b = 0; b < plan.B; ++b) {
+    int64_t const n = int_at(in.gt.counts, b);
+    if (n == 0 || plan.A == 0) continue;
+    plan.prepare(b, n, context);
+    plan.supply(n, out.dynamic_k.as<int64_t>() + b * plan.G, context);
+    plan.iterate(n, context);
+    plan.decide(n, context);
+    plan.write(b, n, out);
+  }
+}
+
+}  // namespace leyolo
