@@ -24,7 +24,7 @@ struct Plan {
   double eps, penalty;  // the penalty in units of eps, as all potentials and costs are
   int64_t iterations, topk;
   bool xyxy;
-  int64_t B, A, C, G, tiles, chunks, column_slots;
+  int64_t B, A, C, G, rows, tiles, chunks, column_slots;  // rows: of the fullest image, background included
   Rows anchors, targets;
   float* costs;                   // [tiles, n + 1, kTile]
   float* v;                       // [tiles, kTile]
@@ -42,26 +42,28 @@ struct Plan {
     eps = params.eps, penalty = kOtaPenalty / eps, iterations = params.iterations, xyxy = params.fmt == "xyxy";
     B = in.cls_logits.shape[0], A = in.cls_logits.shape[1], C = in.cls_logits.shape[2], G = in.gt.boxes.shape[1];
     topk = std::min(params.topk, A);
+    rows = 1;
+    for (int64_t b = 0; b < B; ++b) rows = std::max(rows, int_at(in.gt.counts, b) + 1);
     tiles = padded(A) / kTile, chunks = (tiles + kChunk - 1) / kChunk, column_slots = std::min(chunks, kSlots);
     Scratch memory(workspace);
     anchors = memory.rows(kOtaFields, A);
-    targets = memory.rows(kBoxFields, G);
-    costs = memory.take<float>(tiles * (G + 1) * kTile);
+    targets = memory.rows(kBoxFields, rows);
+    costs = memory.take<float>(tiles * rows * kTile);
     v = memory.take<float>(tiles * kTile);
-    u = memory.take<double>(G + 1);
-    near = memory.take<float>(G + 1);
-    far = memory.take<float>(G + 1);
-    log_mu = memory.take<float>(G + 1);
-    partial = memory.take<double>(chunks * (G + 1));
-    labels = memory.take<int>(G);
+    u = memory.take<double>(rows);
+    near = memory.take<float>(rows);
+    far = memory.take<float>(rows);
+    log_mu = memory.take<float>(rows);
+    partial = memory.take<double>(chunks * rows);
+    labels = memory.take<int>(rows);
     owner = memory.take<int>(tiles * kTile);
     logits = memory.take<float>(in.cls_logits.dtype == DType::f32 ? 0 : kSlots * kTile * C);
     values = memory.take<float>(kSlots * padded(A));
     best = memory.take<float>(kSlots * topk);
     indices = memory.take<int>(kSlots * topk);
-    shares = memory.take<float>(column_slots * (G + 1) * kTile);
-    sums = memory.take<float>(column_slots * (G + 1) * kTile);
-    active = memory.take<int>(column_slots * (G + 1));
+    shares = memory.take<float>(column_slots * rows * kTile);
+    sums = memory.take<float>(column_slots * rows * kTile);
+    active = memory.take<int>(column_slots * rows);
     bytes = memory.used();
   }
 
@@ -131,28 +133,27 @@ double Plan::log_row_sum(int64_t n, int64_t row) const {
 }
 
 void Plan::iterate(int64_t n, Context const& context) const {
-  int64_t const rows = n + 1;
-  std::fill_n(u, rows, 1 / eps);
+  std::fill_n(u, n + 1, 1 / eps);
   for (int64_t round = 0; round < iterations; ++round) {
-    for (int64_t i = 0; i < rows; ++i) near[i] = float(u[i]), far[i] = float(u[i] - penalty);
+    for (int64_t i = 0; i <= n; ++i) near[i] = float(u[i]), far[i] = float(u[i] - penalty);
     for_slots(context, chunks, [&](int64_t begin, int64_t end, int64_t slot) {
-      float* const mine = sums + slot * (G + 1) * kTile;
+      float* const mine = sums + slot * rows * kTile;
       for (int64_t c = begin; c < end; ++c) {
-        std::fill_n(mine, rows * kTile, 0.0f);
+        std::fill_n(mine, (n + 1) * kTile, 0.0f);
         LEYOLO_PICK(ota_columns)
-        ({tiles_of(n, c * kChunk, std::min(tiles, (c + 1) * kChunk)), v, shares + slot * (G + 1) * kTile,
-          active + slot * (G + 1), mine});
-        for (int64_t i = 0; i < rows; ++i) {
+        ({tiles_of(n, c * kChunk, std::min(tiles, (c + 1) * kChunk)), v, shares + slot * rows * kTile,
+          active + slot * rows, mine});
+        for (int64_t i = 0; i <= n; ++i) {
           double sum = 0;
           for (int l = 0; l < kTile; ++l) sum += double(mine[i * kTile + l]);
-          partial[c * (G + 1) + i] = sum;
+          partial[c * rows + i] = sum;
         }
       }
     });
-    parallel_for(context, 0, rows, 256, [&](int64_t begin, int64_t end) {
+    parallel_for(context, 0, n + 1, 256, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         double sum = 0;
-        for (int64_t c = 0; c < chunks; ++c) sum += partial[c * (G + 1) + i];
+        for (int64_t c = 0; c < chunks; ++c) sum += partial[c * rows + i];
         double const change = sum > kVanished ? u[i] + double(log_mu[i]) - double(log_exact(float(sum)))
                                               : double(log_mu[i]) - log_row_sum(n, i);
         if (std::isfinite(change)) u[i] = change;
@@ -197,18 +198,14 @@ void ota_check(OtaInputs const& in, Ota const& params) {
   int64_t const images = in.cls_logits.shape[0], anchors = in.cls_logits.shape[1];
   check(anchors < int64_t(1) << 31 && in.gt.boxes.numel() < int64_t(1) << 31, op,
         ": too many anchors or ground truths");
-  check(!in.obj_logits ||
-            (in.obj_logits.rank == 2 && in.obj_logits.shape[0] == images && in.obj_logits.shape[1] == anchors),
-        op, ": obj_logits must be [", images, ", ", anchors, "] or None, got ", in.obj_logits);
-  if (in.obj_logits) check_floats(op, "obj_logits", in.obj_logits);
   check(in.boxes.rank == 3 && in.boxes.shape[0] == images && in.boxes.shape[1] == anchors && in.boxes.shape[2] == 4, op,
         ": boxes must be [", images, ", ", anchors, ", 4], got ", in.boxes);
   check_floats(op, "boxes", in.boxes);
   check_ground_truth(op, in.gt, images, in.cls_logits.shape[2]);
   check_centers(op, in.centers, anchors);
   check_strides(op, in.strides, anchors);
-  check(params.eps >= 1e-6 && std::isfinite(params.eps), op, ": eps must be at least 1e-6 and finite, got ",
-        params.eps);
+  check(params.eps > 0 && std::isfinite(params.eps), op, ": eps must be positive and finite, got ", params.eps);
+  check(params.eps >= 1e-6, op, ": eps must be at least 1e-6, got ", params.eps);
   check(params.iterations >= 1, op, ": iterations must be at least 1, got ", params.iterations);
   check(params.topk >= 1, op, ": topk must be at least 1, got ", params.topk);
   is_xyxy(op, params.fmt);

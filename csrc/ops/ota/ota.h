@@ -22,7 +22,6 @@ namespace leyolo {
 
 struct OtaInputs {
   View cls_logits;  // [B, A, C] f32, f16, bf16, each input for itself; all is computed in float32
-  View obj_logits;  // [B, A] or absent; looked at by the checks only
   View boxes;       // [B, A, 4]
   GroundTruth gt;
   View centers;  // [A, 2] pixels
@@ -36,8 +35,8 @@ struct Ota {
 };
 
 void ota_check(OtaInputs const& in, Ota const& params);
-// Bytes, after ota_check: the costs of one image (4 (G + 1) A) and small change, whatever the number of images, which
-// are worked on one after another with all threads.
+// Bytes, after ota_check: the costs of the fullest image (4 (G + 1) A) and small change, whatever the number of images,
+// which are worked on one after another with all threads.
 int64_t ota_workspace(OtaInputs const& in, Ota const& params);
 // score = iou; dynamic_k = mu.
 void ota_assign(OtaInputs const& in, Assigned const& out, View workspace, Ota const& params, Context const& context);

@@ -9,10 +9,12 @@ from leyolo.ops.boxes import box_area, box_convert, clip_boxes_to_image, remove_
 from leyolo.ops.conv2d import conv2d
 from leyolo.ops.depthwise_conv2d import depthwise_conv2d
 from leyolo.ops.detect_decode import detect_decode, yolox_decode
+from leyolo.ops.fcos import fcos_assign
 from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
 from leyolo.ops.letterbox import letterbox
 from leyolo.ops.nms import batched_nms, nms, nms_padded
+from leyolo.ops.ota import ota_assign
 from leyolo.ops.simota import simota_assign, simota_cost
 from leyolo.ops.tal import tal_assign
 
@@ -30,6 +32,7 @@ __all__ = [
     "detect_decode",
     "distance_box_iou",
     "distance_box_iou_loss",
+    "fcos_assign",
     "forward",
     "generalized_box_iou",
     "generalized_box_iou_loss",
@@ -37,6 +40,7 @@ __all__ = [
     "letterbox",
     "nms",
     "nms_padded",
+    "ota_assign",
     "remove_small_boxes",
     "simota_assign",
     "simota_cost",
