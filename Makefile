@@ -20,7 +20,7 @@ $(VENV)/.created: constraints.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(sources)
-	$(python) -m pip install -q -c constraints.txt '.[torch,test]'
+	$(python) -m pip install -q -c constraints.txt '.[torch,test,lint]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -43,17 +43,13 @@ test: $(VENV)/.installed test-cpp
 	for isa in baseline avx2; do LEYOLO_ISA=$$isa $(python) -m pytest -q tests/ops tests/runtime || exit 1; done
 	$(python) -m pytest -q
 
-$(VENV)/.lint: $(VENV)/.installed
-	$(python) -m pip install -q -c constraints.txt '.[torch,test,lint]'
-	touch $@
-
-lint: $(VENV)/.lint
+lint: $(VENV)/.installed
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 	git ls-files 'csrc/**' 'tests/cpp/**' | grep -E '\.(h|cpp|cu|cuh)$$' | xargs $(VENV)/bin/clang-format --dry-run -Werror
 
-format: $(VENV)/.lint
+format: $(VENV)/.installed
 	$(python) -m ruff check --fix -q .
 	$(python) -m ruff format -q .
 	git ls-files 'csrc/**' 'tests/cpp/**' | grep -E '\.(h|cpp|cu|cuh)$$' | xargs $(VENV)/bin/clang-format -i

@@ -17,7 +17,7 @@ OFFICIAL = {
     480: {"map": 0.58450, "map50": 0.77171, "map75": 0.65243},
     640: {"map": 0.60819, "map50": 0.81969, "map75": 0.67889},
 }
-"""Square letterbox with scale-up, confidence 0.001, IoU 0.7, multi-label, 300 boxes of 80 classes, then the 20 of VOC."""
+"""Square letterbox with scale-up, confidence 0.001, IoU 0.7, multi-label, 300 boxes of 80 classes, VOC's 20 kept."""
 
 
 @pytest.fixture(scope="module")

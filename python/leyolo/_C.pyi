@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+AssignmentArrays = tuple[Integers, Floats, Floats, Integers, Integers]
 
 def build_info() -> dict[str, Any]: ...
 def cpu_features() -> dict[str, Any]: ...
@@ -112,3 +114,75 @@ def nms_padded(
 def generalized_box_iou_loss(boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = 1e-7) -> Array: ...
 def distance_box_iou_loss(boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = 1e-7) -> Array: ...
 def complete_box_iou_loss(boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = 1e-7) -> Array: ...
+def simota_assign(
+    cls_logits: Array,
+    obj_logits: Array | None,
+    boxes: Array,
+    gt_boxes: Array,
+    gt_labels: Array,
+    gt_counts: Array,
+    centers: Array,
+    strides: Array,
+    *,
+    rule: str = "main",
+    topk: int = 10,
+    iou_weight: float = 3.0,
+    cls_weight: float = 1.0,
+    fmt: str = "cxcywh",
+) -> AssignmentArrays: ...
+def simota_cost(
+    cls_logits: Array,
+    obj_logits: Array | None,
+    boxes: Array,
+    gt_boxes: Array,
+    gt_labels: Array,
+    gt_counts: Array,
+    centers: Array,
+    strides: Array,
+    *,
+    rule: str = "main",
+    topk: int = 10,
+    iou_weight: float = 3.0,
+    cls_weight: float = 1.0,
+    fmt: str = "cxcywh",
+) -> tuple[Floats, Floats]: ...
+def ota_assign(
+    cls_logits: Array,
+    obj_logits: Array | None,
+    boxes: Array,
+    gt_boxes: Array,
+    gt_labels: Array,
+    gt_counts: Array,
+    centers: Array,
+    strides: Array,
+    *,
+    eps: float = 0.1,
+    iterations: int = 50,
+    topk: int = 20,
+    fmt: str = "cxcywh",
+) -> AssignmentArrays: ...
+def tal_assign(
+    scores: Array,
+    boxes: Array,
+    gt_boxes: Array,
+    gt_labels: Array,
+    gt_counts: Array,
+    centers: Array,
+    *,
+    topk: int = 10,
+    alpha: float = 0.5,
+    beta: float = 6.0,
+    eps: float = 1e-9,
+    fmt: str = "xyxy",
+) -> AssignmentArrays: ...
+def fcos_assign(
+    gt_boxes: Array,
+    gt_labels: Array,
+    gt_counts: Array,
+    centers: Array,
+    strides: Array,
+    *,
+    radius: float = 1.5,
+    ranges: Array | None = None,
+    fmt: str = "xyxy",
+) -> AssignmentArrays: ...

@@ -62,12 +62,23 @@ TEST(letterbox_sizes) {
     for (bool swap_rb : {false, true}) compare(s[0], s[1], s[2], s[3], swap_rb);
 }
 
+// Every width up to a few vectors: no load leaves the image.
 TEST(letterbox_half_size_averages) {
-  Array image = random_image(1, 6, 10);
-  Array out = run(image, letterbox_geometry(6, 10, 3, 5, 1, false, true), DType::f32);
-  uint8_t const* p = image.data<uint8_t>();
-  for (int c = 0; c < 3; ++c)
-    CHECK(out.data()[c] == float((p[c] + p[3 + c] + p[30 + c] + p[33 + c] + 2) >> 2) / 255.0f);
+  for (int64_t width = 1; width < 40; ++width)
+    for (bool swap_rb : {false, true}) {
+      Array image = random_image(1, 6, 2 * width);
+      Array out = run(image, letterbox_geometry(6, 2 * width, 3, width, 1, false, true), DType::f32, 114, swap_rb);
+      int64_t const row = 6 * width;
+      int wrong = 0;
+      for (int64_t y = 0; y < 3; ++y)
+        for (int64_t x = 0; x < width; ++x)
+          for (int64_t c = 0; c < 3; ++c) {
+            uint8_t const* p = image.data<uint8_t>() + 2 * y * row + 6 * x + (swap_rb ? 2 - c : c);
+            float const expected = float((p[0] + p[3] + p[row] + p[row + 3] + 2) >> 2) / 255.0f;
+            wrong += out.data()[(y * width + x) * 3 + c] != expected;
+          }
+      CHECK(wrong == 0);
+    }
 }
 
 TEST(letterbox_rejects) {

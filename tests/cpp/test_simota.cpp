@@ -2,47 +2,17 @@
 #include <array>
 #include <cmath>
 
+#include "assigner_case.h"
 #include "check.h"
 #include "ops/simota/simota.h"
-#include "tensor.h"
 
 using namespace leyolo;
 
 namespace {
 
-struct Case {
-  Array cls, obj, boxes, gt_boxes, gt_labels, gt_counts, centers, strides;
-  Array gt_index, iou, score, num_fg, dynamic_k;
-
-  Case(int64_t b, int64_t side, int64_t c, int64_t g)
-      : cls(random_array({b, side * side, c}, -4, 4, 1)),
-        obj(random_array({b, side * side}, -2, 2, 2)),
-        boxes(random_array({b, side * side, 4}, 4, 60, 3)),
-        gt_boxes(random_array({b, g, 4}, 2, float(8 * side), 4)),
-        gt_labels(DType::i32, {b, g}),
-        gt_counts(DType::i64, {b}),
-        centers(DType::f32, {side * side, 2}),
-        strides(DType::f32, {side * side}),
-        gt_index(DType::i64, {b, side * side}),
-        iou(DType::f32, {b, side * side}),
-        score(DType::f32, {b, side * side}),
-        num_fg(DType::i64, {b}),
-        dynamic_k(DType::i64, {b, g}) {
-    for (int64_t i = 0; i < b * g; ++i) gt_labels.data<int32_t>()[i] = int32_t(i * 7 % c);
-    for (int64_t i = 0; i < b; ++i) gt_counts.data<int64_t>()[i] = std::max<int64_t>(0, g - i);
-    for (int64_t j = 0; j < side * side; ++j) {
-      centers.data()[2 * j] = float(j % side) * 8 + 4;
-      centers.data()[2 * j + 1] = float(j / side) * 8 + 4;
-      strides.data()[j] = 8;
-      for (int64_t i = 0; i < b; ++i)
-        for (int d : {0, 1}) boxes.data()[4 * (i * side * side + j) + d] = centers.data()[2 * j + d];
-    }
-  }
-  SimotaInputs inputs() const {
-    return {cls.view,     obj.view,    boxes.view, {gt_boxes.view, gt_labels.view, gt_counts.view},
-            centers.view, strides.view};
-  }
-  Assigned outputs() const { return {gt_index.view, iou.view, score.view, num_fg.view, dynamic_k.view}; }
+struct Case : AssignerCase {
+  using AssignerCase::AssignerCase;
+  SimotaInputs inputs() const { return {cls.view, obj.view, boxes.view, gt(), centers.view, strides.view}; }
   void run(Simota const& params) {
     Array workspace(DType::u8, {simota_workspace(inputs(), params)});
     simota_assign(inputs(), outputs(), workspace.view, params, test_context());

@@ -101,7 +101,8 @@ def ota_assign(
     Raises:
         ValueError: shapes, dtypes, labels or counts that do not fit; the text says what was expected and what came.
 
-    An anchor with a logit of NaN or +infinity is background. Scratch memory: one image's costs, (G + 1) * A floats. Not differentiable.
+    An anchor with a logit of NaN or +infinity is background. Scratch memory: one image's costs, (G + 1) * A
+    floats. Not differentiable.
     """
     return Assignment(
         *call_assigner(
