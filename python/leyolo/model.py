@@ -253,10 +253,18 @@ class LeYOLO:
         """
         from leyolo.eval import validate
 
-        def predict(paths: list[Path]) -> Iterator[Results]:
-            return self.predict(
-                paths, imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, batch=batch, multi_label=True, stream=True
-            )
+        settings = self.settings(imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, batch=batch, multi_label=True)
+
+        def predict(paths: list[Path]) -> Iterator[Results | None]:
+            """A result for every path; None for those that cannot be read."""
+            results = run(self.pipeline, self.names, paths, settings, Options(), lambda path, error: None)
+            ready = next(results, None)
+            for path in paths:
+                if ready is not None and ready.path == str(path):
+                    yield ready
+                    ready = next(results, None)
+                else:
+                    yield None
 
         return validate(predict, self.names, data, images=images, progress=progress)[0]
 

@@ -16,6 +16,7 @@ from leyolo import _C, weights
 from leyolo.cli import checks
 
 Run = Callable[..., Any]
+Picture = Callable[..., Path]
 
 
 def test_version(run: Run) -> None:
@@ -194,3 +195,27 @@ def test_benchmark_of_a_model(run: Run, weights_file: Path, tmp_path: Path) -> N
     done = run("benchmark", "model", "--model", weights_file, "--runtimes=onnxruntme")
     assert done.code == 2
     assert "did you mean 'onnxruntime'" in done.err
+
+
+def test_val_goes_on_after_a_broken_picture(run: Run, weights_file: Path, picture: Picture, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("a.jpg", "c.jpg"):
+        picture().rename(folder / name)
+    (folder / "b.jpg").write_bytes((folder / "a.jpg").read_bytes()[:40])
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 20, 20]} for i in range(3)]
+    images = [{"id": i, "file_name": f"{name}.jpg"} for i, name in enumerate("abc")]
+    names = json.loads(run("info", weights_file, "--json").out)["names"]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": names[0]}]}
+    (folder / "data.json").write_text(json.dumps(content))
+    done = run("val", "--model", weights_file, "--data", folder / "data.json", "--imgsz=96", "--json=-")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["images"] == 3
+    assert "b.jpg: cannot be read" in done.err
+
+
+@pytest.mark.parametrize("command", [["val", "--data=x.json"], ["benchmark", "model"]])
+def test_a_target_without_a_folder_is_refused_before_any_work(run: Run, command: list[str]) -> None:
+    done = run(*command, "--model=nothing.pt", "--json=no/such/numbers.json")
+    assert done.code == 2
+    assert "there is no folder no/such" in done.err

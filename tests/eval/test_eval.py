@@ -218,3 +218,11 @@ def test_class_map_knows_the_spellings_of_voc() -> None:
     assert class_map({0: "couch", 1: "potted plant", 2: "person", 3: "kite"}, categories) == {0: 1, 1: 2, 2: 3}
     with pytest.raises(DataError, match="share no class: kite against sofa, pottedplant, person"):
         class_map({0: "kite"}, categories)
+
+
+def test_a_picture_that_cannot_be_read_costs_its_objects(tmp_path: Path) -> None:
+    perfect = result((0, 0, 100, 120, 0.7, 0))
+    metrics, rows = validate(lambda paths: [None, perfect], NAMES, dataset(tmp_path))
+    assert [row["image_id"] for row in rows] == [9]
+    assert metrics.per_class == {"tvmonitor": 0, "person": pytest.approx(1.0)}
+    assert metrics.problems == ("image a.jpg: cannot be read, its objects count as missed",)

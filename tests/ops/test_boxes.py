@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
+import leyolo._C as C
 from cases import FLOATS, compiled_equals_eager
 from leyolo.ops import box_area, box_convert, clip_boxes_to_image, remove_small_boxes
 
@@ -72,3 +74,21 @@ def test_rejects() -> None:
         box_convert(torch.zeros(3, 4), "xyxy", "xyhw")
     with pytest.raises(ValueError, match="clip_boxes_to_image: boxes must be"):
         clip_boxes_to_image(torch.zeros(3), (4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(0, 4), (4,), (3, 5, 4)])
+def test_numpy_gives_the_same_bits(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    boxes = torch.rand(shape, dtype=dtype) * 100
+    for fmt in ("xyxy", "xywh", "cxcywh"):
+        assert np.array_equal(C.box_area(boxes.numpy(), fmt), box_area(boxes, fmt).numpy())
+        for target in ("xyxy", "xywh", "cxcywh"):
+            ours = C.box_convert(boxes.numpy(), fmt, target)
+            assert np.array_equal(ours, box_convert(boxes, fmt, target).numpy())
+
+
+def test_numpy_rejects() -> None:
+    with pytest.raises(ValueError, match=r"box_area: boxes must be \[..., 4\]"):
+        C.box_area(np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match="fmt must be xyxy, xywh or cxcywh, got 'yxyx'"):
+        C.box_convert(np.zeros((2, 4), np.float32), "xyxy", "yxyx")

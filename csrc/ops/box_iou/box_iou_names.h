@@ -17,7 +17,7 @@ inline BoxFormat box_format(std::string const& name) {
   constexpr char const* names[] = {"xyxy", "xywh", "cxcywh"};
   for (int i = 0; i < 3; ++i)
     if (name == names[i]) return BoxFormat(i);
-  fail("box_iou: fmt must be xyxy, xywh or cxcywh, got '", name, "'");
+  fail("boxes: fmt must be xyxy, xywh or cxcywh, got '", name, "'");
 }
 
 }  // namespace leyolo

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from leyolo import __version__, weights
 from leyolo.bench.runtimes import CONFIDENCE, NETWORKS, OURS, PIPELINES, PREDICT_OURS
-from leyolo.errors import UsageError
+from leyolo.errors import CheckError, UsageError
 
 if TYPE_CHECKING:
     from leyolo.weights import Checkpoint
@@ -46,7 +46,7 @@ _KEEP_MEMORY = {
 }
 
 
-class BenchmarkError(RuntimeError):
+class BenchmarkError(CheckError):
     """A runtime failed, or gave another result than the rest."""
 
 

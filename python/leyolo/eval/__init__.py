@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from leyolo.eval.dataset import CocoData, DataError, class_map, read_coco
-from leyolo.eval.metrics import Metrics, score
+from leyolo.eval.metrics import Metrics, require_engine, score
 
 __all__ = ["CocoData", "DataError", "Metrics", "class_map", "coco_rows", "read_coco", "score", "validate"]
 
@@ -27,6 +28,9 @@ class _Result(Protocol):
     def boxes(self) -> _Boxes: ...
 
 
+_NOTHING: Any = SimpleNamespace(boxes=SimpleNamespace(xyxy=(), conf=(), cls=()))
+
+
 def coco_rows(result: _Result, image_id: Any, classes: Mapping[int, Any]) -> list[dict[str, Any]]:
     """One image's detections as COCO rows, of the mapped classes: boxes x, y, w, h to 3 decimals, scores to 5.
 
@@ -41,7 +45,7 @@ def coco_rows(result: _Result, image_id: Any, classes: Mapping[int, Any]) -> lis
 
 
 def validate(
-    predict: Callable[[list[Path]], Iterable[_Result]],
+    predict: Callable[[list[Path]], Iterable[_Result | None]],
     names: Mapping[int, str],
     data: str | Path,
     *,
@@ -51,7 +55,8 @@ def validate(
     """Scores a detector on a COCO json.
 
     Args:
-        predict: gives one result (``.boxes.xyxy``, ``.conf``, ``.cls``) for each path, in order.
+        predict: gives one result (``.boxes.xyxy``, ``.conf``, ``.cls``) for each path, in order; None where a picture
+            cannot be read: it is reported, and its objects count as missed.
         names: the detector's class names; matched with the dataset's categories by name.
         data: the COCO json.
         images: folder of the image files; None: the folder of the json.
@@ -60,12 +65,16 @@ def validate(
     Returns:
         The metrics, and the detections as COCO rows with the ids of the user's file.
     """
+    require_engine()
     dataset = read_coco(data, images)
     classes = class_map(names, dataset.content["categories"])
     rows: list[dict[str, Any]] = []
     total = len(dataset.images)
     results = predict([dataset.path(image) for image in dataset.images])
     for done, (image, result) in enumerate(zip(dataset.images, results, strict=True), 1):
+        if result is None:
+            dataset.problems.append(f"image {image['file_name']}: cannot be read, its objects count as missed")
+            result = _NOTHING
         rows += coco_rows(result, image["id"], classes)
         if not all(math.isfinite(v) for box in (*result.boxes.xyxy, result.boxes.conf) for v in box):
             dataset.problems.append(f"image {image['file_name']}: detections that are no numbers")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from leyolo.errors import InputError
+
 SYNONYMS = {
     "airplane": "aeroplane",
     "couch": "sofa",
@@ -19,7 +21,7 @@ SYNONYMS = {
 """COCO's class names and what Pascal VOC calls them."""
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """Annotations that cannot be used: the text says what was expected and what came."""
 
 

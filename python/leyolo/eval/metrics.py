@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from leyolo.errors import MissingDependencyError
 from leyolo.eval.dataset import CocoData
 
 _LINES = (
@@ -70,17 +71,25 @@ def _json(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
+def require_engine() -> None:
+    """MissingDependencyError where pycocotools is not there: to be asked before work that would be lost."""
+    try:
+        import pycocotools.coco
+        import pycocotools.cocoeval  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError("evaluation needs pycocotools\npip install 'leyolo[val]'") from error
+
+
 def score(data: CocoData, detections: Sequence[dict[str, Any]]) -> Metrics:
     """COCO's evaluation of detections ``{"image_id", "category_id", "bbox" [x, y, w, h], "score"}``.
 
     Raises:
-        ImportError: pycocotools is not there; the text says how to install it.
+        MissingDependencyError: pycocotools is not there; the text says how to install it.
     """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise ImportError("evaluation needs pycocotools: pip install 'leyolo[val]'") from error
+    require_engine()
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
     images, categories = ({row["id"]: n for n, row in enumerate(data.content[key])} for key in ("images", "categories"))
 
     def numbered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

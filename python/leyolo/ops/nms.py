@@ -70,7 +70,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         boxes) never drops a box. The results of ``torchvision.ops.nms`` on the CPU, bit for bit.
 
     Raises:
-        RuntimeError: shapes, dtypes or devices that do not fit; the text says what was expected and what came.
+        ValueError: shapes, dtypes or devices that do not fit; the text says what was expected and what came.
 
     On CUDA the size of the result has to reach the host; ``nms_padded`` avoids that.
     """
@@ -90,7 +90,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         the coordinates, so that the result does not depend on how large the coordinates are.
 
     Raises:
-        RuntimeError: as for ``nms``.
+        ValueError: as for ``nms``.
     """
     indices: Tensor = call(library.nms, (boxes.contiguous(), scores.contiguous(), _labels(idxs)), iou_threshold)
     return indices
@@ -122,7 +122,7 @@ def nms_padded(
         ``indices`` int64 [B, max_det], by descending score, -1 after the last; ``kept`` int64 [B], their number.
 
     Raises:
-        RuntimeError: shapes, dtypes or devices that do not fit; the text says what was expected and what came.
+        ValueError: shapes, dtypes or devices that do not fit; the text says what was expected and what came.
     """
     indices: Tensor
     kept: Tensor
@@ -130,7 +130,7 @@ def nms_padded(
         library.nms_padded,
         (boxes.contiguous(), scores.contiguous()),
         None if labels is None else _labels(labels),
-        None if counts is None else counts.contiguous(),
+        None if counts is None else counts.to(torch.int64).contiguous(),
         iou_threshold,
         max_det,
         score_threshold,

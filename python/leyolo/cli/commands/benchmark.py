@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,9 +39,11 @@ def model(
 ) -> None:
     """Time the forward pass, and picture to boxes, beside the other runtimes that are installed."""
     from leyolo.bench.model import benchmark
+    from leyolo.cli import numbers
     from leyolo.cli.console import progress, say, table
     from leyolo.model import LeYOLO
 
+    target = numbers.checked(as_json)
     leyolo = LeYOLO(model)
     names = [name.strip() for name in runtimes.split(",")] if runtimes else None
     with progress(None, quiet=False) as view:
@@ -56,12 +56,10 @@ def model(
             runtimes=names,
             progress=lambda done, total: view.advance(),
         )
-    text = json.dumps(report, indent=2)
-    if as_json == "-":
-        print(text)
+    if target is not None:
+        numbers.write(report, target)
+    if target == "-":
         return
-    if as_json is not None:
-        Path(as_json).write_text(text + "\n", encoding="utf-8")
     rows = [
         (
             row["name"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -31,9 +30,11 @@ def val(
     ] = None,
 ) -> None:
     """Measure COCO average precision and recall on annotated pictures (square letterbox)."""
+    from leyolo.cli import numbers
     from leyolo.cli.console import progress, say
     from leyolo.model import LeYOLO
 
+    target = numbers.checked(as_json)
     leyolo = LeYOLO(model)
     with progress(None, quiet=False) as view:
         metrics = leyolo.val(
@@ -47,12 +48,9 @@ def val(
             progress=lambda done, total: view.advance(),
         )
     for problem in metrics.problems:
-        say(f"left out: {problem}")
-    text = json.dumps(metrics.to_dict(), indent=2)
-    if as_json == "-":
-        print(text)
-    else:
+        say(f"note: {problem}")
+    if target is not None:
+        numbers.write(metrics.to_dict(), target)
+    if target != "-":
         print(metrics)
-        if as_json is not None:
-            Path(as_json).write_text(text + "\n", encoding="utf-8")
     say(f"{metrics.images} pictures, {metrics.detections} detections, {imgsz} x {imgsz} square letterbox")

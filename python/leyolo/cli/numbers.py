@@ -1,0 +1,26 @@
+"""``--json``: where a command's numbers go."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from leyolo.errors import UsageError
+
+
+def checked(target: str | None) -> str | None:
+    """``target`` itself, or UsageError where no file could be written there: asked before the work is done."""
+    if target not in (None, "-") and not Path(str(target)).parent.is_dir():
+        raise UsageError(f"--json {target}: there is no folder {Path(str(target)).parent}")
+    return target
+
+
+def write(numbers: dict[str, Any], target: str) -> None:
+    """JSON to a file, or to stdout for "-"."""
+    text = json.dumps(numbers, indent=2) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+    else:
+        Path(target).write_text(text, encoding="utf-8")
