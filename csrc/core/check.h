@@ -1,6 +1,7 @@
 // Checks with words: what was expected and what came. The text is put together only when a check fails.
 #pragma once
 
+#include <initializer_list>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -32,6 +33,19 @@ template <class... Args>
 void check(bool ok, Args const&... args) {
   if (!ok) [[unlikely]]
     fail(args...);
+}
+
+// All arguments that are there must lie where the first one does: a pointer to the GPU must not reach the CPU's
+// kernels.
+inline void check_one_device(char const* op, View const& first, std::initializer_list<View> others) {
+  for (View const& v : others)
+    check(!v || v.device == first.device, op, ": all arguments must be on one device, got ", first, " and ", v);
+}
+
+inline bool overlap(View const& a, View const& b) {
+  auto const begin = [](View const& v) { return static_cast<char const*>(v.data); };
+  auto const end = [&](View const& v) { return begin(v) + v.numel() * size_of(v.dtype); };
+  return a && b && begin(a) < end(b) && begin(b) < end(a);
 }
 
 }  // namespace leyolo

@@ -116,3 +116,13 @@ def test_rejects(change: dict[str, Any], text: str) -> None:
     tensors = [arguments.pop(name) for name in ("x", "weight", "bias", "residual")]
     with pytest.raises((ValueError, RuntimeError), match=text):
         conv2d(*tensors, **arguments)
+
+
+def test_numpy_rejects() -> None:
+    x, weight = np.zeros((1, 6, 6, 4), np.float32), np.zeros((4, 4, 1, 1), np.float32)
+    with pytest.raises(ValueError, match="must not share memory"):
+        C.conv2d(x, weight, out=x)
+    with pytest.raises(ValueError, match="at least one channel"):
+        C.conv2d(np.zeros((1, 6, 6, 0), np.float32), np.zeros((4, 0, 1, 1), np.float32))
+    with pytest.raises(ValueError, match="C-contiguous"):
+        C.conv2d(x[:, ::2], weight)

@@ -179,5 +179,7 @@ def test_numpy_rejects() -> None:
         C.depthwise_conv2d(x[:, ::2], weight)
     with pytest.raises(ValueError, match="must share a dtype"):
         C.depthwise_conv2d(x, weight.astype(np.float64))
+    with pytest.raises(ValueError, match="must not share memory"):
+        C.depthwise_conv2d(x, weight, padding=1, out=x)
     with pytest.raises(ValueError, match="out must be writeable float32"):
         C.depthwise_conv2d(x, weight, out=np.zeros((1, 4, 4, 4), np.float32))

@@ -34,6 +34,7 @@ void conv2d_pack(View weight, View bias, View packed) {
   check(weight.rank == 4 && weight.shape[2] == weight.shape[3], "conv2d: weight must be [O, C, k, k], got ", weight);
   check(!bias || (bias.rank == 1 && bias.shape[0] == weight.shape[0] && bias.dtype == weight.dtype),
         "conv2d: bias must be [O] in the dtype of weight ", weight, ", got ", bias);
+  check_one_device("conv2d", packed, {weight, bias});
   int64_t const out = weight.shape[0], in = weight.shape[1], k = weight.shape[2];
   check(packed.dtype == DType::f32 && packed.numel() == conv2d_packed_size(out, in, k),
         "conv2d: packed must be float32 of conv2d_packed_size, got ", packed);
@@ -99,7 +100,8 @@ static void conv2d_cpu(View x, View packed, View residual, View y, View workspac
 
 void conv2d(View x, View packed, View residual, View y, View workspace, int64_t kernel, Conv2d const& params,
             Context const& context) {
-  check(x.rank == 4, "conv2d: x must be [N, C, H, W], got ", x);
+  check(x.rank == 4 && x.shape[3] > 0, "conv2d: x must be [N, C, H, W] with at least one channel, got ", x);
+  check_one_device("conv2d", x, {packed, residual, y, workspace});
   check(x.dtype == DType::f32 || x.dtype == DType::f16 || x.dtype == DType::bf16,
         "conv2d: x must be float32, float16 or bfloat16, got ", x);
   check(kernel > 0 && params.stride > 0 && params.padding >= 0,
@@ -116,7 +118,7 @@ void conv2d(View x, View packed, View residual, View y, View workspace, int64_t 
   if (residual)
     check(residual.dtype == x.dtype && residual.rank == 4 && std::equal(y.shape, y.shape + 4, residual.shape),
           "conv2d: residual must be as the output ", y, ", got ", residual);
-  check(!residual || residual.data != y.data, "conv2d: residual and y must not be the same memory");
+  check(!overlap(x, y) && !overlap(residual, y), "conv2d: the output must not share memory with x or residual");
   check(conv2d_workspace(x, y, residual) <= (workspace ? workspace.numel() : 0), "conv2d: the workspace is too small");
   if (y.numel() == 0) return;
   LEYOLO_CPU_ONLY("conv2d", x.device, conv2d_cpu(x, packed, residual, y, workspace, kernel, params, context));

@@ -19,6 +19,7 @@ int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel
 }
 
 void depthwise_pack(View weight, View bias, View packed) {
+  check_one_device("depthwise_conv2d", packed, {weight, bias});
   check(weight.rank == 4 && weight.shape[1] == 1, "depthwise_conv2d: weight must be [C, 1, kh, kw], got ", weight);
   int64_t const channels = weight.shape[0], taps = weight.shape[2] * weight.shape[3],
                 width = depthwise_padded(channels);
@@ -59,6 +60,7 @@ DepthwiseArgs depthwise_args(View x, View weight, View y, float const* packed, D
 }
 
 void depthwise_check(View x, View weight, View bias, View y, Depthwise const& p) {
+  check_one_device("depthwise_conv2d", x, {weight, bias, y});
   check(x.rank == 4, "depthwise_conv2d: x must be [N, C, H, W], got ", x);
   check(weight.rank == 4 && weight.shape[1] == 1 && weight.shape[0] == x.shape[3],
         "depthwise_conv2d: weight must be [C, 1, kh, kw] with the C = ", x.shape[3], " channels of x, got ", weight);
@@ -130,6 +132,7 @@ void depthwise_conv2d(View x, View weight, View bias, View y, View workspace, De
   depthwise_check(x, weight, bias, y, params);
   check(workspace.numel() * size_of(workspace.dtype) >= depthwise_conv2d_workspace(x, weight, y),
         "depthwise_conv2d: the workspace is too small");
+  check(!overlap(x, y), "depthwise_conv2d: the output must not share memory with x");
   if (y.numel() == 0) return;
   LEYOLO_CPU_ONLY("depthwise_conv2d", x.device, depthwise_conv2d_cpu(x, weight, bias, y, workspace, params, context));
 }

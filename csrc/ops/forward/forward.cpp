@@ -147,6 +147,9 @@ void forward(View x, View program, View const* weights, int64_t weight_count, Vi
         y);
   check(arena_size > 0 && arena.dtype == DType::f32 && arena.numel() >= arena_size, "forward: the arena must hold ",
         arena_size, " float32 values, got ", arena);
+  check_one_device("forward", x, {arena, y});
+  for (int64_t i = 0; i < weight_count; ++i) check_one_device("forward", x, {weights[i]});
+  check(!overlap(x, y) && !overlap(arena, y) && !overlap(arena, x), "forward: x, arena and y must not share memory");
   int64_t const images = x.shape[0], steps = program.shape[0];
   if (images == 0) return;
   int64_t const x_size = x.numel() / images, y_size = y.numel() / images;

@@ -93,6 +93,8 @@ void inverted_bottleneck(View x, View expand_weight, View expand_bias, View dept
             depthwise_weight.shape[2] == depthwise_weight.shape[3] && depthwise_weight.shape[2] % 2 == 1,
         op, "depthwise_weight must be [M, 1, k, k] with odd k, got ", depthwise_weight);
   int64_t const m = depthwise_weight.shape[0];
+  check(m > 0, op, "depthwise_weight must have at least one channel, got ", depthwise_weight);
+  check(!overlap(x, y), op, "the output must not share memory with x");
   if (expand_weight)
     check(expand_weight.rank == 4 && expand_weight.shape[0] == m && expand_weight.shape[1] == c &&
               expand_weight.shape[2] == 1 && expand_weight.shape[3] == 1,
