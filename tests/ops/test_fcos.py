@@ -46,12 +46,12 @@ def test_sizes(targets: int, size: int) -> None:
     against_reference(batch(2, targets, size=size, seed=targets), radius=2.5)
 
 
-def test_ranges_are_half_open_and_follow_the_order_of_the_strides() -> None:
+def test_ranges_include_their_ends_and_follow_the_order_of_the_strides() -> None:
     centers, strides = anchors(64, 64, (16, 8))
     box = torch.tensor([[[0.0, 0, 32, 32]]])
     arguments = (box, torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, dtype=torch.int64), centers, strides)
     # The centres of stride 16 within the square reach 24 px, those of stride 8 reach 20 px.
-    for low, high, taken in ((24.0, 25.0, True), (23.0, 24.0, False)):
+    for low, high, taken in ((24.0, 25.0, True), (23.0, 24.0, True), (24.1, 25.0, False), (23.0, 23.9, False)):
         out = fcos_assign(*arguments, ranges=[[low, high], [0.0, 1.0]])
         assert bool((out.gt_index[0, strides == 16] == 0).any()) is taken
         assert (out.gt_index[0, strides == 8] == -1).all()

@@ -14,7 +14,7 @@ extern void fcos_anchors(FcosArgs const& a) {
       vf const reach = max_of(max_of(x - box.x1, box.x2 - x), max_of(y - box.y1, box.y2 - y));
       vi const takes = in_box(x, y, box, 0.0f) &
                        in_square(x, y, splat(a.targets[kCenterX][g]), splat(a.targets[kCenterY][g]), radius) &
-                       (reach >= low) & (reach < high) & (box.area < smallest);
+                       (reach >= low) & (reach <= high) & (box.area < smallest);
       smallest = takes ? box.area : smallest;
       owner = takes ? vi{} + int(g) : owner;
     }

@@ -1,6 +1,6 @@
 // FCOS label assignment with centre sampling (arXiv:1904.01355 and its 2020 extension): an anchor belongs to ground
 // truth i if its centre lies strictly inside the box and strictly inside the square of half side radius * stride around
-// the box's centre, and if the largest of its distances to the four sides lies in [low, high) of its level. Among
+// the box's centre, and if the largest of its distances to the four sides lies in [low, high] of its level. Among
 // several the one of smallest area gets it (ties: lower index). No predictions take part.
 #pragma once
 

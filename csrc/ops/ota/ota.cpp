@@ -2,134 +2,191 @@
 
 #include <cmath>
 
-#include "core/cpu.h"
 #include "ops/ota/ota_args.h"
 
 namespace leyolo {
 
-LEYOLO_SIMD(float ota_class_sum(float const* logits, long long classes))
-LEYOLO_SIMD(void ota_costs(OtaCostArgs const&))
-LEYOLO_SIMD(void ota_columns(OtaTransport const&, long long begin, long long end))
-LEYOLO_SIMD(void ota_row(OtaTransport const&, long long i))
-LEYOLO_SIMD(void ota_row_best(OtaTransport const&, long long i))
-LEYOLO_SIMD(void ota_owners(OtaTransport const&, long long begin, long long end, int* owner))
+LEYOLO_SIMD(void ota_tile(OtaTileArgs const&))
+LEYOLO_SIMD(void ota_supply(OtaSupplyArgs const&))
+LEYOLO_SIMD(void ota_columns(OtaColumnArgs const&))
+LEYOLO_SIMD(void ota_row_best(OtaRowArgs&))
+LEYOLO_SIMD(double ota_row_sum(OtaRowArgs const&))
+LEYOLO_SIMD(void ota_decide(OtaDecideArgs const&))
 
 namespace {
 
-// The images take turns on one set of costs; within an image all threads work.
+constexpr int64_t kChunk = 32;  // tiles; sums are taken per chunk, so that they do not depend on the threads
+constexpr double kVanished = 1e-30;
+
+// One image at a time.
 struct Plan {
   OtaInputs const& in;
+  double eps, penalty;  // the penalty in units of eps, as all potentials and costs are
+  int64_t iterations, topk;
   bool xyxy;
-  int64_t B, A, C, G, topk, most, width;  // most: ground truths of the fullest image
-  Rows anchors;                           // x, y, radius, class sum
-  Rows boxes, targets;
-  float *cost, *u, *v, *log_mu, *row_best;  // [most + 1, padded(A)], [most + 1], [padded(A)], [most + 1], [most + 1]
-  float *slots, *values;                    // [kSlots, 2, width], [kSlots, topk]
-  int *owner, *indices;                     // [padded(A)], [kSlots, topk]
+  int64_t B, A, C, G, rows, tiles, chunks, column_slots;  // rows: of the fullest image, background included
+  Rows anchors, targets;
+  float* costs;                   // [tiles, n + 1, kTile]
+  float* v;                       // [tiles, kTile]
+  double* u;                      // [n + 1]
+  float *near, *far, *log_mu;     // [n + 1]
+  double* partial;                // [chunks, n + 1]
+  int *labels, *owner;            // [n], [tiles, kTile]
+  float *logits, *values, *best;  // [kSlots, ...]: [kTile, C], [padded(A)], [topk]
+  int* indices;                   // [kSlots, topk]
+  float *shares, *sums;           // [column_slots, G + 1, kTile]
+  int* active;                    // [column_slots, G + 1]
   int64_t bytes;
 
   Plan(OtaInputs const& inputs, Ota const& params, void* workspace) : in(inputs) {
-    xyxy = params.fmt == "xyxy";
+    eps = params.eps, penalty = kOtaPenalty / eps, iterations = params.iterations, xyxy = params.fmt == "xyxy";
     B = in.cls_logits.shape[0], A = in.cls_logits.shape[1], C = in.cls_logits.shape[2], G = in.gt.boxes.shape[1];
     topk = std::min(params.topk, A);
-    most = 0;
-    for (int64_t b = 0; b < B; ++b) most = std::max(most, int_at(in.gt.counts, b));
-    width = padded(std::max(A, C));
+    rows = 1;
+    for (int64_t b = 0; b < B; ++b) rows = std::max(rows, int_at(in.gt.counts, b) + 1);
+    tiles = padded(A) / kTile, chunks = (tiles + kChunk - 1) / kChunk, column_slots = std::min(chunks, kSlots);
     Scratch memory(workspace);
-    anchors = memory.rows(4, A);
-    boxes = memory.rows(kBoxFields, A);
-    targets = memory.rows(kBoxFields, most);
-    cost = memory.take<float>((most + 1) * padded(A));
-    u = memory.take<float>(most + 1);
-    v = memory.take<float>(padded(A));
-    log_mu = memory.take<float>(most + 1);
-    row_best = memory.take<float>(most + 1);
-    slots = memory.take<float>(kSlots * 2 * width);
-    values = memory.take<float>(kSlots * topk);
-    owner = memory.take<int>(padded(A));
+    anchors = memory.rows(kOtaFields, A);
+    targets = memory.rows(kBoxFields, rows);
+    costs = memory.take<float>(tiles * rows * kTile);
+    v = memory.take<float>(tiles * kTile);
+    u = memory.take<double>(rows);
+    near = memory.take<float>(rows);
+    far = memory.take<float>(rows);
+    log_mu = memory.take<float>(rows);
+    partial = memory.take<double>(chunks * rows);
+    labels = memory.take<int>(rows);
+    owner = memory.take<int>(tiles * kTile);
+    logits = memory.take<float>(in.cls_logits.dtype == DType::f32 ? 0 : kSlots * kTile * C);
+    values = memory.take<float>(kSlots * padded(A));
+    best = memory.take<float>(kSlots * topk);
     indices = memory.take<int>(kSlots * topk);
+    shares = memory.take<float>(column_slots * rows * kTile);
+    sums = memory.take<float>(column_slots * rows * kTile);
+    active = memory.take<int>(column_slots * rows);
     bytes = memory.used();
   }
 
-  void load_image(int64_t b, int64_t n, Context const& context) const;
-  void fill_costs(int64_t b, int64_t n, int64_t* mu, Context const& context) const;
-  void transport(int64_t n, Ota const& params, Context const& context) const;
+  OtaTiles tiles_of(int64_t n, int64_t begin, int64_t end) const { return {costs, n + 1, begin, end, A, near, far}; }
+
+  void prepare(int64_t b, int64_t n, Context const& context) const;
+  void supply(int64_t n, int64_t* mu, Context const& context) const;
+  void iterate(int64_t n, Context const& context) const;
+  void decide(int64_t n, Context const& context) const;
   void write(int64_t b, int64_t n, Assigned const& out) const;
+  double log_row_sum(int64_t n, int64_t row) const;
 };
 
-void Plan::load_image(int64_t b, int64_t n, Context const& context) const {
+void Plan::prepare(int64_t b, int64_t n, Context const& context) const {
   fill_boxes(in.gt.boxes, b * G, n, xyxy, targets);
-  for_slots(context, (A + 63) / 64, [&](int64_t begin, int64_t end, int64_t slot) {
-    float* const buffer = slots + slot * 2 * width;
-    for (int64_t j = 64 * begin; j < std::min(64 * end, A); ++j) {
-      fill_box(in.boxes, b * A + j, xyxy, boxes, j);
-      anchors[0][j] = float_at(in.centers, 2 * j);
-      anchors[1][j] = float_at(in.centers, 2 * j + 1);
-      anchors[2][j] = kOtaRadius * float_at(in.strides, j);
-      float const sum = LEYOLO_PICK(ota_class_sum)(floats_at(in.cls_logits, (b * A + j) * C, C, buffer), C);
-      anchors[3][j] = sum < HUGE_VALF ? sum : std::nanf("");  // an infinite logit is no better than NaN
+  for (int64_t g = 0; g < n; ++g) labels[g] = int(int_at(in.gt.labels, b * G + g));
+  parallel_for(context, 0, padded(A), 512, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) {
+      if (j >= A) {
+        for (int field = 0; field < kOtaFields; ++field) anchors[field][j] = 0;
+        continue;
+      }
+      fill_box(in.boxes, b * A + j, xyxy, anchors, j);
+      anchors[kCenterX][j] = float_at(in.centers, 2 * j);
+      anchors[kCenterY][j] = float_at(in.centers, 2 * j + 1);
+      anchors[kOtaRadius][j] = kOtaRadii * float_at(in.strides, j);
     }
   });
-  for (int field = 0; field < kBoxFields; ++field) std::fill(boxes[field] + A, boxes[field] + padded(A), 0.0f);
-  for (int field = 0; field < 4; ++field) std::fill(anchors[field] + A, anchors[field] + padded(A), 0.0f);
+  for_slots(context, tiles, [&](int64_t begin, int64_t end, int64_t slot) {
+    for (int64_t t = begin; t < end; ++t) {
+      int64_t const first = t * kTile, valid = std::min<int64_t>(kTile, A - first);
+      float const* const raw = floats_at(in.cls_logits, (b * A + first) * C, valid * C, logits + slot * kTile * C);
+      LEYOLO_PICK(ota_tile)
+      ({anchors, targets, labels, n, raw, C, first, int(valid), float(1 / eps), costs + t * (n + 1) * kTile});
+    }
+  });
 }
 
-void Plan::fill_costs(int64_t b, int64_t n, int64_t* mu, Context const& context) const {
+// mu of every ground truth, and the logarithms of all supplies.
+void Plan::supply(int64_t n, int64_t* mu, Context const& context) const {
   for_slots(context, n, [&](int64_t begin, int64_t end, int64_t slot) {
-    float *const logits = slots + slot * 2 * width, *const overlap = logits + width, *const best = values + slot * topk;
+    float *const row = values + slot * padded(A), *const most = best + slot * topk;
     for (int64_t g = begin; g < end; ++g) {
-      int64_t const c = int_at(in.gt.labels, b * G + g);
-      for_float(in.cls_logits.dtype, "ota_assign", [&](auto zero) {
-        auto const* const from = in.cls_logits.as<decltype(zero)>() + b * A * C + c;
-        for (int64_t j = 0; j < A; ++j) logits[j] = float(from[j * C]);
-      });
-      std::fill(logits + A, logits + padded(A), 0.0f);
-      float* const row = cost + g * padded(A);
-      LEYOLO_PICK(ota_costs)
-      ({anchors[0], anchors[1], anchors[2], anchors[3], boxes, targets, g, padded(A), logits, row, overlap});
-      for (int64_t j = 0; j < A; ++j)
-        if (row[j] != row[j]) row[j] = 1e30f;
-      int64_t const found = LEYOLO_PICK(select_smallest)({overlap, A, topk, best, indices + slot * topk});
+      LEYOLO_PICK(ota_supply)({anchors, targets, g, padded(A), row});
+      int64_t const found = LEYOLO_PICK(select_smallest)({row, A, topk, most, indices + slot * topk});
       float sum = 0;
-      for (int64_t i = 0; i < found; ++i) sum -= best[i];
+      for (int64_t i = 0; i < found; ++i) sum -= most[i];
       mu[g] = std::max<int64_t>(1, int64_t(sum));
-      log_mu[g] = log_exact(float(mu[g]) + 1e-8f);
     }
   });
-  int64_t background = A;
-  for (int64_t g = 0; g < n; ++g) background -= mu[g];
-  log_mu[n] = log_exact(float(std::max<int64_t>(background, 0)) + 1e-8f);
-  float* const row = cost + n * padded(A);
-  for (int64_t j = 0; j < padded(A); ++j) row[j] = anchors[3][j] == anchors[3][j] ? anchors[3][j] : 0.0f;
+  int64_t left = A;
+  for (int64_t g = 0; g < n; ++g) {
+    left -= mu[g];
+    log_mu[g] = log_exact(float(double(mu[g]) + 1e-8));
+  }
+  log_mu[n] = log_exact(float(double(std::max<int64_t>(left, 0)) + 1e-8));
 }
 
-void Plan::transport(int64_t n, Ota const& params, Context const& context) const {
-  OtaTransport const t{cost, padded(A), n + 1, A, u, v, log_mu, row_best, 1.0f / float(params.eps), float(params.eps)};
-  int64_t const blocks = padded(A) / kPad;
-  std::fill_n(u, n + 1, 1.0f);
-  int64_t const columns = 1 + 4096 / (n + 1), rows = 1 + 65536 / A;  // a piece that is worth a thread
-  for (int64_t iteration = 0; iteration < params.iterations; ++iteration) {
-    parallel_for(context, 0, blocks, columns,
-                 [&](int64_t begin, int64_t end) { LEYOLO_PICK(ota_columns)(t, begin * kPad, end * kPad); });
-    parallel_for(context, 0, n + 1, rows, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) LEYOLO_PICK(ota_row)(t, i);
+// log of the sum of e^(v - cost) over the row, for rows of which nothing is left next to the others in their columns.
+double Plan::log_row_sum(int64_t n, int64_t row) const {
+  OtaRowArgs a{tiles_of(n, 0, tiles), v, row, 0, 0};
+  LEYOLO_PICK(ota_row_best)(a);
+  double const top = std::max(double(a.best_near), double(a.best_far) - penalty);
+  if (!std::isfinite(top)) return top;
+  near[row] = float(-top), far[row] = float(-top - penalty);
+  return top + double(log_exact(float(LEYOLO_PICK(ota_row_sum)(a))));
+}
+
+void Plan::iterate(int64_t n, Context const& context) const {
+  std::fill_n(u, n + 1, 1 / eps);
+  for (int64_t round = 0; round < iterations; ++round) {
+    for (int64_t i = 0; i <= n; ++i) near[i] = float(u[i]), far[i] = float(u[i] - penalty);
+    for_slots(context, chunks, [&](int64_t begin, int64_t end, int64_t slot) {
+      float* const mine = sums + slot * rows * kTile;
+      for (int64_t c = begin; c < end; ++c) {
+        std::fill_n(mine, (n + 1) * kTile, 0.0f);
+        LEYOLO_PICK(ota_columns)
+        ({tiles_of(n, c * kChunk, std::min(tiles, (c + 1) * kChunk)), v, shares + slot * rows * kTile,
+          active + slot * rows, mine});
+        for (int64_t i = 0; i <= n; ++i) {
+          double sum = 0;
+          for (int l = 0; l < kTile; ++l) sum += double(mine[i * kTile + l]);
+          partial[c * rows + i] = sum;
+        }
+      }
+    });
+    parallel_for(context, 0, n + 1, 256, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        double sum = 0;
+        for (int64_t c = 0; c < chunks; ++c) sum += partial[c * rows + i];
+        double const change = sum > kVanished ? u[i] + double(log_mu[i]) - double(log_exact(float(sum)))
+                                              : double(log_mu[i]) - log_row_sum(n, i);
+        if (std::isfinite(change)) u[i] = change;
+      }
     });
   }
-  parallel_for(context, 0, n + 1, rows, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) LEYOLO_PICK(ota_row_best)(t, i);
+}
+
+// Every row against its own maximum: the row's potential drops out, the anchor's is common to its column.
+void Plan::decide(int64_t n, Context const& context) const {
+  parallel_for(context, 0, n + 1, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      OtaRowArgs a{tiles_of(n, 0, tiles), v, i, 0, 0};
+      LEYOLO_PICK(ota_row_best)(a);
+      double const top = std::max(double(a.best_near), double(a.best_far) - penalty);
+      near[i] = float(-top), far[i] = float(-top - penalty);
+    }
   });
-  parallel_for(context, 0, blocks, columns,
-               [&](int64_t begin, int64_t end) { LEYOLO_PICK(ota_owners)(t, begin * kPad, end * kPad, owner); });
+  parallel_for(context, 0, chunks, 1, [&](int64_t begin, int64_t end) {
+    LEYOLO_PICK(ota_decide)({tiles_of(n, begin * kChunk, std::min(tiles, end * kChunk)), owner});
+  });
 }
 
 void Plan::write(int64_t b, int64_t n, Assigned const& out) const {
+  int64_t foreground = 0;
   for (int64_t j = 0; j < A; ++j) {
-    if (owner[j] == n || anchors[3][j] != anchors[3][j]) continue;
-    int64_t const at = b * A + j;
-    out.gt_index.as<int64_t>()[at] = owner[j];
-    out.iou.as<float>()[at] = out.score.as<float>()[at] = overlap_iou(box_at(targets, owner[j]), box_at(boxes, j));
-    ++out.num_fg.as<int64_t>()[b];
+    if (owner[j] == n) continue;
+    out.gt_index.as<int64_t>()[b * A + j] = owner[j];
+    float const iou = overlap_iou(box_at(targets, owner[j]), box_at(anchors, j));
+    out.iou.as<float>()[b * A + j] = out.score.as<float>()[b * A + j] = iou;
+    ++foreground;
   }
+  out.num_fg.as<int64_t>()[b] = foreground;
 }
 
 }  // namespace
@@ -148,6 +205,7 @@ void ota_check(OtaInputs const& in, Ota const& params) {
   check_centers(op, in.centers, anchors);
   check_strides(op, in.strides, anchors);
   check(params.eps > 0 && std::isfinite(params.eps), op, ": eps must be positive and finite, got ", params.eps);
+  check(params.eps >= 1e-6, op, ": eps must be at least 1e-6, got ", params.eps);
   check(params.iterations >= 1, op, ": iterations must be at least 1, got ", params.iterations);
   check(params.topk >= 1, op, ": topk must be at least 1, got ", params.topk);
   is_xyxy(op, params.fmt);
@@ -164,9 +222,10 @@ void ota_assign(OtaInputs const& in, Assigned const& out, View workspace, Ota co
   for (int64_t b = 0; b < plan.B; ++b) {
     int64_t const n = int_at(in.gt.counts, b);
     if (n == 0 || plan.A == 0) continue;
-    plan.load_image(b, n, context);
-    plan.fill_costs(b, n, out.dynamic_k.as<int64_t>() + b * plan.G, context);
-    plan.transport(n, params, context);
+    plan.prepare(b, n, context);
+    plan.supply(n, out.dynamic_k.as<int64_t>() + b * plan.G, context);
+    plan.iterate(n, context);
+    plan.decide(n, context);
     plan.write(b, n, out);
   }
 }

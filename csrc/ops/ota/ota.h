@@ -1,13 +1,19 @@
-// Optimal transport assignment (OTA, arXiv:2103.14259). For every image, ground truth i, anchor j:
-//   central(i, j)  j's centre lies more than 0.01 px inside the box and strictly within 2.5 strides of its centre
-//   c(i, j)        sum of the focal losses over all classes + 1.5 * -log(max(iou, 2^-23)) + 1e6 where not central
-//   c(bg, j)       sum of the focal losses with no class present: the background is one more supplier
-//   supplies       mu_i = max(1, floor(sum of the topk largest iou(i, j) where central)), mu_bg = the remaining anchors
-//   plan           Sinkhorn's iterations in the log domain, demand 1 of every anchor, potentials from 1, v first
-//   decision       each supplier's row divided by its maximum; an anchor goes to the largest entry of its column (ties:
-//                  the lower index, the background last)
-// An anchor with a logit of NaN or +infinity is background; the IoU of NaN boxes is 0. Objectness takes no part in
-// OTA's cost.
+// OTA label assignment: optimal transport from ground truths to anchors (arXiv:2103.14259), by Sinkhorn's iteration in
+// the log domain. For every image, ground truth i, anchor j:
+//   related      the centre of j lies more than 0.01 px inside the box of i on every side and strictly within the
+//   square
+//                of half side 2.5 * stride around the centre of i
+//   cost(i, j)   sum_c Focal(p(j, c), [c == class of i]) + 1.5 * -log(max(iou(i, j), 2^-23)) + 1e6 where not related;
+//                p = sigmoid(class), Focal: alpha 0.25, gamma 2
+//   cost(bg, j)  sum_c Focal(p(j, c), 0)
+//   supply       mu(i) = max(1, floor(sum of the topk largest IoUs among related anchors)); mu(bg) = A - sum of mu(i),
+//                at least 0. Every anchor demands 1.
+//   iteration    v(j) = -eps * LSE_i((u(i) - cost(i, j)) / eps); u(i) = eps * (log(mu(i) + 1e-8) - LSE_j((v(j) -
+//                cost(i, j)) / eps)); u starts at 1 and v is renewed first, `iterations` times
+//   decision     plan(i, j) = exp((u(i) + v(j) - cost(i, j)) / eps), each row divided by its maximum; j goes to the row
+//   of
+//                largest value (ties: lower ground truth, background last), compared as logarithms
+// An anchor with a NaN or +infinite logit stays background; the IoU of NaN boxes is 0. Objectness takes no part.
 #pragma once
 
 #include "core/assignment.h"
@@ -29,7 +35,9 @@ struct Ota {
 };
 
 void ota_check(OtaInputs const& in, Ota const& params);
-int64_t ota_workspace(OtaInputs const& in, Ota const& params);  // bytes, after ota_check: one image's costs
+// Bytes, after ota_check: the costs of the fullest image (4 (G + 1) A) and small change, whatever the number of images,
+// which are worked on one after another with all threads.
+int64_t ota_workspace(OtaInputs const& in, Ota const& params);
 // score = iou; dynamic_k = mu.
 void ota_assign(OtaInputs const& in, Assigned const& out, View workspace, Ota const& params, Context const& context);
 

@@ -1,45 +1,64 @@
-// OTA's cost; V is float or a vector of floats. Compiled without contraction on every device.
+// OTA's geometry and cost; V is float or a vector of floats. Compiled without contraction on every device.
 #pragma once
 
 #include "core/assignment_math.h"
 
 namespace leyolo {
 
-constexpr float kOtaRadius = 2.5f;             // half side of the square around a centre, in strides
-constexpr float kOtaMargin = 0.01f;            // pixels that an anchor's centre must lie inside the box
-constexpr float kOtaWeight = 1.5f;             // of -log(iou)
-constexpr float kOtaPenalty = 1e6f;            // off the centre
-constexpr float kOtaSmallest = 1.1920929e-7f;  // IoUs below count as this
-constexpr float kFocalAlpha = 0.25f;           // Lin et al., arXiv:1708.02002, with gamma = 2
+// Fields of an anchor: its predicted box, and in place of the box's centre that of the anchor.
+enum OtaField { kOtaRadius = kBoxFields, kOtaFields };
+
+constexpr float kOtaMargin = 0.01f, kOtaRadii = 2.5f, kOtaIouWeight = 1.5f, kOtaLeastIou = 0x1p-23f;
+constexpr float kFocalAlpha = 0.25f;
+constexpr double kOtaPenalty = 1e6;
+constexpr float kNegligible = -87.0f;  // e to this is next to nothing, and below it come subnormals
 
 template <class V>
-LEYOLO_HD V softplus_exact(V x) {
-  return max_of(x, V{}) + log_exact(1.0f + exp_exact(x < 0.0f ? x : -x));
-}
-
-// Focal loss of a logit whose class is absent.
-template <class V>
-LEYOLO_HD V focal_negative(V x) {
-  V const p = sigmoid_exact(x);
-  return (1.0f - kFocalAlpha) * (p * p) * softplus_exact(x);
-}
-
-// The sum of focal_negative over all classes plus this is the loss against one class as the target.
-template <class V>
-LEYOLO_HD V focal_difference(V x) {
-  V const q = sigmoid_exact(-x);
-  return kFocalAlpha * (q * q) * softplus_exact(-x) - focal_negative(x);
+LEYOLO_HD auto ota_related(V x, V y, V radius, AreaBox<V> const& target, V cx, V cy) {
+  return in_box(x, y, target, kOtaMargin) & in_square(x, y, cx, cy, radius);
 }
 
 template <class V>
-LEYOLO_HD auto ota_central(V x, V y, V radius, AreaBox<V> const& target, V cx, V cy) {
-  return in_square(x, y, cx, cy, radius) & in_box(x, y, target, kOtaMargin);
+struct Focal {
+  V positive, negative;  // the loss of one class where it is the target and where it is not
+};
+
+// Alpha 0.25, gamma 2 (Lin et al., arXiv:1708.02002). The logarithms come from the logit, so that they stay precise
+// where the probability is next to 0 or 1.
+template <class V>
+LEYOLO_HD Focal<V> focal(V x) {
+  V const p = sigmoid_exact(x), q = sigmoid_exact(-x);
+  V const small = log_exact(1.0f + exp_exact(x < 0.0f ? x : -x));
+  V const minus_log_p = (x < 0.0f ? -x : V{}) + small, minus_log_q = (x < 0.0f ? V{} : x) + small;
+  return {kFocalAlpha * (q * q * minus_log_p), (1.0f - kFocalAlpha) * (p * p * minus_log_q)};
 }
 
+// Costs are kept divided by eps, as magnitudes: the sign bit says that the penalty comes on top. The penalty itself is
+// added to the row's potential, in double precision: within a float it would swallow the rest.
 template <class V, class M>
-LEYOLO_HD V ota_pair_cost(V sum, V difference, V iou, M central) {
-  V const cost = (sum + difference) + kOtaWeight * -log_exact(max_of(iou, all<V>(kOtaSmallest)));
-  return cost + (central ? V{} : all<V>(kOtaPenalty));
+LEYOLO_HD V ota_pack(V cost, M related) {
+  using I = integers_of<V>;
+  I const bits = __builtin_bit_cast(I, cost) & 0x7fffffff;
+  return __builtin_bit_cast(V, related ? bits : bits | int(0x80000000));
+}
+
+// `near` (related) or `far` (penalised) potential of the row less the cost.
+template <class V>
+LEYOLO_HD V ota_gain(V packed, V near, V far) {
+  using I = integers_of<V>;
+  I const bits = __builtin_bit_cast(I, packed);
+  return (bits < 0 ? far : near) - __builtin_bit_cast(V, bits & 0x7fffffff);
+}
+
+// The unpenalised cost of a pair; `sum` of the negative losses of all classes, `f` of the ground truth's class.
+// Infinite where a probability is NaN.
+template <class V>
+LEYOLO_HD V ota_pair_cost(V sum, Focal<V> const& f, V iou, float scale) {
+  V const cls = (sum - f.negative) + f.positive;
+  V const clipped = iou > kOtaLeastIou ? iou : all<V>(kOtaLeastIou);
+  V const cost = (cls + kOtaIouWeight * -log_exact(clipped)) * scale;
+  V const least = cost < 0.0f ? V{} : cost;
+  return least == least ? least : all<V>(__builtin_inff());
 }
 
 }  // namespace leyolo

@@ -35,7 +35,7 @@ def fcos_reference(
         levels = list(dict.fromkeys(strides.tolist()))
         low, high = rows[[levels.index(s) for s in strides.tolist()]].unbind(1)
         largest = distances.amax(2)
-        takes &= (largest >= low) & (largest < high)
+        takes &= (largest >= low) & (largest <= high)
     area = box_sizes(gt_boxes, fmt).prod(1)[:, None].expand(takes.shape)
     if len(gt_boxes):
         smallest = area.masked_fill(~takes, torch.inf).sort(dim=0, stable=True)
@@ -66,8 +66,8 @@ def fcos_assign(
         centers: [A, 2] anchor centres in pixels.
         strides: [A] pixels.
         radius: half side of the square around the box's centre, in strides.
-        ranges: [levels, 2]: on each level the largest distance from centre to side lies in [low, high). A level is
-            what shares a stride, in order of appearance. None: any distance.
+        ranges: [levels, 2]: on each level the largest distance from centre to side lies in [low, high], as in the
+            paper with both ends. A level is what shares a stride, in order of appearance. None: any distance.
         fmt: "xyxy" or "cxcywh".
 
     Returns:
