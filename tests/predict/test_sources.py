@@ -356,3 +356,30 @@ def test_count_for_progress_bars(picture: Picture, tmp_path: Path) -> None:
     assert sources.count("-", options) is None
     assert sources.count(tmp_path / "x.mp4", options) is None
     assert sources.count("0", options) is None
+
+
+@pytest.mark.parametrize("width", [404, 1080])
+def test_frames_with_padded_rows_are_contiguous(tmp_path: Path, width: int) -> None:
+    pytest.importorskip("av", reason="the extra [video] is not installed")
+    source = tmp_path / "film.mp4"
+    with video.VideoWriter(source, 12) as film:
+        for _ in range(3):
+            film.write(np.full((64, width, 3), 90, np.uint8))
+    items = listed(source)
+    assert len(items) == 3
+    for item in items:
+        pixels = item.load()
+        assert pixels.shape == (64, width, 3)
+        assert pixels.flags.c_contiguous
+
+
+def test_what_nobody_foresaw_is_one_failing_item(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(source: str, stride: int = 1) -> Iterator[Any]:
+        yield 0, bright()
+        raise RuntimeError("half way")
+
+    monkeypatch.setattr(video, "frames", broken)
+    first, failed, last = listed([0, picture()])
+    assert first.load().shape == (4, 6, 3)
+    assert error_of(failed) == "cannot be read (RuntimeError: half way)"
+    assert last.load().shape == (64, 96, 3)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from leyolo.errors import InputError, MissingDependencyError, UsageError
+from leyolo.errors import InputError, LeYOLOError, MissingDependencyError, UsageError
 from leyolo.predict import stdin, video
 from leyolo.predict.arrays import is_pil, is_tensor, pixels_of
 from leyolo.predict.images import IMAGE_SUFFIXES, Pixels, decode_image, read_image
@@ -104,13 +104,14 @@ def items(source: Any, options: Options) -> Iterator[Item]:
 
 def _items(source: Any, options: Options, numbers: Iterator[int]) -> Iterator[Item]:
     if isinstance(source, (str, os.PathLike)):
-        yield from _from_text(os.fsdecode(source), options)
+        text = os.fsdecode(source)
+        yield from _guarded(text, _from_text(text, options))
     elif isinstance(source, bool):
         raise UsageError(
             "source: expected a path, URL, camera number, array, PIL image or an iterable of them, got a bool"
         )
     elif isinstance(source, int):
-        yield from _from_video(str(source), options)
+        yield from _guarded(str(source), _from_video(str(source), options))
     elif isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
         yield Item(f"image{next(numbers)}", lambda: decode_image(data))
@@ -124,6 +125,19 @@ def _items(source: Any, options: Options, numbers: Iterator[int]) -> Iterator[It
             f"source of type {type(source).__name__}",
             UsageError("expected a path, URL, camera number, array, PIL image, tensor, bytes or an iterable of them"),
         )
+
+
+def _guarded(path: str, found: Iterator[Item]) -> Iterator[Item]:
+    """``found``; whatever stops it becomes a last, failing item, so that the sources behind it have their turn."""
+    try:
+        yield from found
+    except Exception as error:
+        yield _failed(path, error if isinstance(error, LeYOLOError) else unreadable(error))
+
+
+def unreadable(error: Exception) -> InputError:
+    """What nobody foresaw about one input, as an error of that input."""
+    return InputError(f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
 def _failed(path: str, error: Exception) -> Item:
@@ -170,7 +184,7 @@ def _from_text(text: str, options: Options) -> Iterator[Item]:
         yield _failed(text, error)
         return
     for path in [text] if paths is None else paths:
-        yield from _from_path(path, options)
+        yield from _guarded(path, _from_path(path, options))
 
 
 def _paths(text: str, options: Options) -> list[str] | None:
@@ -263,7 +277,8 @@ def _from_pipe(options: Options) -> Iterator[Item]:
     if options.as_list:
         for line in sys.stdin:
             if (entry := line.strip()) and not entry.startswith("#"):
-                yield from _from_text(entry, Options(vid_stride=options.vid_stride, recursive=options.recursive))
+                one = Options(vid_stride=options.vid_stride, recursive=options.recursive)
+                yield from _guarded(entry, _from_text(entry, one))
         return
     try:
         for number, data in enumerate(stdin.split_images(_pipe())):

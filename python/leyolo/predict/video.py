@@ -105,7 +105,7 @@ def frames(source: str, stride: int = 1) -> Iterator[tuple[int, Pixels]]:
 def _upright(frame: Any) -> Pixels:
     pixels = frame.to_ndarray(format="rgb24")
     turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counter-clockwise, from the display matrix
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+    return np.ascontiguousarray(np.rot90(pixels, turns))  # also without a turn: PyAV pads rows of some widths
 
 
 def frame_rate(source: str) -> float:
