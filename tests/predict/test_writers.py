@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +82,42 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
-    assert path.stat().st_mode & 0o777 == 0o666 & ~writers._umask()
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        writers.write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_links_are_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.txt").symlink_to("real/a.txt")
+    for text in ("new", "newer"):  # a link to nothing yet, and to a file
+        writers.write_text(tmp_path / "link.txt", text)
+        assert (tmp_path / "link.txt").is_symlink()
+        assert (tmp_path / "real" / "a.txt").read_text() == text
+    assert len(list((tmp_path / "real").iterdir())) == 1
+
+
+def test_a_pipe_is_written_directly(results: Make, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as other:
+        text = other.submit(path.read_text)
+        writer = writers.ToFile(writers.JsonLines, path)
+        writer.write(results(ROWS), "a")
+        writer.close()
+        assert json.loads(text.result(10))["detections"] == results(ROWS).summary()
+    (tmp_path / "p.png").symlink_to("pipe")
+    with ThreadPoolExecutor(1) as other:
+        data = other.submit(path.read_bytes)
+        writers.write_picture(tmp_path / "p.png", np.zeros((4, 5, 3), np.uint8))
+        assert data.result(10).startswith(b"\x89PNG")
+    assert path.is_fifo()
 
 
 def test_stems_are_never_shared() -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,23 +25,29 @@ CSV_HEADER = ("path", "frame", "name", "class", "confidence", "x1", "y1", "x2", 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of ``path`` that becomes ``path`` if all goes well, and goes away if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    """A temporary neighbour of ``path`` that becomes ``path`` if all goes well, and goes away if not.
+
+    Links are written through to what they name; what is there and no regular file (a pipe, a terminal, ``/dev/stdout``)
+    is given as it is.
+    """
+    if _is_special(path):
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(6)}{target.suffix[:16]}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # less what the umask takes
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
-        temporary.replace(path)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _is_special(path: Path) -> bool:
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")) and os.path.exists(path):
+        return True  # also where it leads to a file: that one is already open, and must not be replaced
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -56,11 +62,22 @@ def write_picture(path: Path, pixels: Pixels) -> None:
     image = Image.fromarray(pixels)
     if path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif") and max(image.size) > 65535:
         raise InputError(f"{path.name}: {image.width}x{image.height} is too large for JPEG; save it as PNG")
+    encoded = io.BytesIO()
+    try:
+        image.save(encoded, _picture_format(path), quality=95)
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"{path.name}: not a picture format that can be written ({error})") from None
     with replacing(path) as temporary:
-        try:
-            image.save(temporary, quality=95)
-        except ValueError as error:
-            raise UsageError(f"{path.name}: not a picture format that can be written ({error})") from None
+        temporary.write_bytes(encoded.getvalue())
+
+
+def _picture_format(path: Path) -> str:
+    from PIL import Image
+
+    found = Image.registered_extensions().get(path.suffix.lower())
+    if found is None:
+        raise UsageError(f"{path.name}: not a picture format that can be written (unknown suffix '{path.suffix}')")
+    return found
 
 
 def safe_name(name: str) -> str:
