@@ -184,3 +184,37 @@ def test_annotated_video(results: Make, tmp_path: Path) -> None:
     written = list(frames(str(tmp_path / "out" / "film.mp4")))
     assert len(written) == 3
     assert np.abs(written[1][1].astype(int) - results(ROWS).plot()).mean() < 8
+
+
+def test_coco_ids_are_those_of_one_picture(results: Make) -> None:
+    pictures = [("a/1.jpg", None), ("b/1.jpg", None), ("b/1-2.jpg", None), ("cat.jpg", None), ("x/cat.png", None)]
+    pictures += [("film.mp4", 0), ("film.mp4", 1), ("film_1.jpg", None), ("film.mp4", 0), ("1.jpg", None)]
+    stream, names = io.StringIO(), writers.Names()
+    writer = writers.Coco(stream)
+    for path, frame in pictures:
+        result = results(ROWS[:1], path=path)
+        result.frame = frame
+        writer.write(result, names.stem(path, frame))
+    writer.close()
+    ids = [row["image_id"] for row in json.loads(stream.getvalue())]
+    assert ids[:7] == [1, "1-2", "1-2-2", "cat", "cat-2", "film_0", "film_1"]
+    assert len(set(ids)) == len(pictures)
+
+
+def test_stems_of_pictures_and_frames_are_never_shared() -> None:
+    names = writers.Names()
+    assert names.stem("film.mp4", 0) == "film"
+    assert names.stem("Film_0.jpg") == "Film_0-2"
+    assert names.stem("clip_7.jpg") == "clip_7"
+    assert names.stem("clip.mp4", 0) == "clip-2"
+    assert names.stem("clip.mp4", 5) == "clip-2"
+    assert names.stem("clip.mp4", 0) == "clip-3", "the same film a second time"
+
+
+def test_default_names_carry_the_frame(results: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = results(ROWS[:1], path="v/film.mp4")
+    frame.frame = 12
+    assert frame.save() == "film_12_leyolo.jpg"
+    assert frame.save_crop(tmp_path) == [str(tmp_path / "person" / "film_12-0.jpg")]
+    assert frame.to_coco()[0]["image_id"] == "film_12"

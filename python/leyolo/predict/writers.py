@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from leyolo.errors import InputError, UsageError
+from leyolo.predict import coco
 from leyolo.predict.images import Pixels
 from leyolo.predict.results import Results
 from leyolo.predict.video import VideoWriter, frame_rate
@@ -91,25 +93,51 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     return buffer.getvalue()
 
 
+def framed(stem: str, frame: int | None) -> str:
+    """The stem of one picture's files: a video's frames carry their number."""
+    return stem if frame is None else f"{stem}_{frame}"
+
+
 class Names:
-    """A stem of its own for every source, so that same-named pictures of different folders never meet."""
+    """A stem of its own for every source, so that same-named pictures of different folders never meet, nor a picture
+    ``film_7.jpg`` and frame 7 of ``film.mp4``."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
-        self._last: tuple[str, str] | None = None
+        self._videos: set[str] = set()
+        self._like_frames: set[str] = set()
+        """What is before the number in taken stems such as ``film_7``."""
+        self._last: tuple[str, str, int] | None = None
 
     def stem(self, path: str, frame: int | None = None) -> str:
         """``dog``, then ``dog-2``, …; frames of one video share theirs."""
-        if frame is not None and self._last is not None and self._last[0] == path:
+        if frame is not None and self._last is not None and self._last[0] == path and self._last[2] < frame:
+            self._last = (path, self._last[1], frame)
             return self._last[1]
         wanted = safe_name(Path(path.split("?")[0]).stem) if path else "image"
         stem, number = wanted, 1
-        while stem.casefold() in self._taken:
+        while not self._is_free(stem.casefold(), frame is not None):
             number += 1
             stem = f"{wanted}-{number}"
-        self._taken.add(stem.casefold())
-        self._last = (path, stem) if frame is not None else None
+        self._take(stem.casefold(), frame is not None)
+        self._last = None if frame is None else (path, stem, frame)
         return stem
+
+    def _is_free(self, key: str, video: bool) -> bool:
+        base = _frame_base(key)
+        return not (key in self._taken or base in self._videos or (video and key in self._like_frames))
+
+    def _take(self, key: str, video: bool) -> None:
+        self._taken.add(key)
+        if (base := _frame_base(key)) is not None:
+            self._like_frames.add(base)
+        if video:
+            self._videos.add(key)
+
+
+def _frame_base(stem: str) -> str | None:
+    match = re.fullmatch(r"(.*)_[0-9]+", stem, re.DOTALL)
+    return match[1] if match else None
 
 
 def record(result: Results) -> dict[str, Any]:
@@ -171,11 +199,24 @@ class Coco:
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._before = "["
+        self._taken: set[int | str] = set()
 
     def write(self, result: Results, stem: str) -> None:
-        for row in result.to_coco():
+        for row in result.to_coco(self._image_id(result, stem)):
             self._stream.write(f"{self._before}\n{json.dumps(row, ensure_ascii=False)}")
             self._before = ","
+
+    def _image_id(self, result: Results, stem: str) -> int | str:
+        """The id that the file name gives, where no other picture of the run has it; else the picture's own stem."""
+        image: int | str = coco.image_id(result.path)
+        if result.frame is not None or image in self._taken:
+            image = wanted = framed(stem, result.frame)
+            number = 1
+            while image in self._taken:
+                number += 1
+                image = f"{wanted}-{number}"
+        self._taken.add(image)
+        return image
 
     def close(self) -> None:
         self._stream.write("[]\n" if self._before == "[" else "\n]\n")
@@ -205,8 +246,7 @@ class YoloText:
         self._folder, self._conf = folder, save_conf
 
     def write(self, result: Results, stem: str) -> None:
-        frame = "" if result.frame is None else f"_{result.frame}"
-        result.save_txt(self._folder / f"{stem}{frame}.txt", save_conf=self._conf)
+        result.save_txt(self._folder / f"{framed(stem, result.frame)}.txt", save_conf=self._conf)
 
     def close(self) -> None:
         pass
@@ -219,8 +259,7 @@ class Crops:
         self._folder = folder
 
     def write(self, result: Results, stem: str) -> None:
-        frame = "" if result.frame is None else f"_{result.frame}"
-        result.save_crop(self._folder, f"{stem}{frame}")
+        result.save_crop(self._folder, framed(stem, result.frame))
 
     def close(self) -> None:
         pass
