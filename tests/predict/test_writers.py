@@ -218,3 +218,23 @@ def test_default_names_carry_the_frame(results: Make, tmp_path: Path, monkeypatc
     assert frame.save() == "film_12_leyolo.jpg"
     assert frame.save_crop(tmp_path) == [str(tmp_path / "person" / "film_12-0.jpg")]
     assert frame.to_coco()[0]["image_id"] == "film_12"
+
+
+def test_stems_keep_what_a_file_name_may_have() -> None:
+    names = writers.Names()
+    for name in ("a+b", "what?", "50% #1", "行人 (2)", "a&b=c,d;e'f"):
+        assert names.stem(f"dir/{name}.jpg") == name
+    assert names.stem("https://x.org/a/cat.jpg?v=1#top") == "cat"
+    assert names.stem("a\nb\x1b[31m.jpg") == "a_b_[31m"
+
+
+def test_long_stems_are_cut(results: Make, tmp_path: Path) -> None:
+    names = writers.Names()
+    stems = [names.stem(f"{letter * 240}.jpg") for letter in ("x", "x")] + [names.stem("行" * 83 + ".jpg")]
+    assert len(set(stems)) == 3
+    assert max(len(s.encode()) for s in stems) <= 202
+    for stem in stems:
+        writers.YoloText(tmp_path, save_conf=False).write(results(ROWS), stem)
+        writers.Crops(tmp_path).write(results(ROWS), stem)
+        writers.Pictures(tmp_path).write(results(ROWS), stem)
+    assert len(list(tmp_path.rglob("*.txt"))) == 3

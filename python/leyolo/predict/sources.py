@@ -191,7 +191,7 @@ def _paths(text: str, options: Options) -> list[str] | None:
     """The files that ``text`` stands for; None if it is itself one picture or video."""
     if _is_url(text):
         return None
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     try:
         if path.is_dir():
             return _directory(path, options.recursive)
@@ -207,7 +207,11 @@ def _paths(text: str, options: Options) -> list[str] | None:
         raise InputError("permission denied") from None
     except UnicodeDecodeError:
         raise InputError("is not a text file with one path a line") from None
-    return None if _is_live(text) or path.exists() else [text]
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL byte
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    return None if _is_live(text) or os.path.exists(path) else [text]
 
 
 def _directory(folder: Path, recursive: bool) -> list[str]:
@@ -253,7 +257,7 @@ def _beside(entry: str, where: Path | None) -> str:
 
 
 def _from_path(path: str, options: Options) -> Iterator[Item]:
-    suffix = Path(path.split("?")[0]).suffix.lower()
+    suffix = Path(path.split("?")[0] if _is_url(path) else path).suffix.lower()
     if suffix in video.VIDEO_SUFFIXES or video.is_stream_url(path):
         if _is_url(path) or video.is_stream_url(path) or os.path.exists(path):
             yield from _from_video(path, options)
@@ -262,7 +266,7 @@ def _from_path(path: str, options: Options) -> Iterator[Item]:
     elif _is_url(path):
         yield Item(path, lambda: decode_image(_download(path)))
     else:
-        yield Item(path, lambda: read_image(Path(path).expanduser()))
+        yield Item(path, lambda: read_image(os.path.expanduser(path)))
 
 
 def _from_video(source: str, options: Options) -> Iterator[Item]:
@@ -274,6 +278,9 @@ def _from_video(source: str, options: Options) -> Iterator[Item]:
 
 
 def _from_pipe(options: Options) -> Iterator[Item]:
+    if sys.stdin is None:
+        yield _failed("standard input", InputError("there is none (it is closed)"))
+        return
     if options.as_list:
         for line in sys.stdin:
             if (entry := line.strip()) and not entry.startswith("#"):
@@ -296,14 +303,15 @@ def _pipe() -> BinaryIO:
 
 
 def _download(url: str) -> bytes:
+    from http.client import HTTPException
     from urllib.error import URLError
     from urllib.request import Request, urlopen
 
     try:
         with urlopen(Request(url, headers={"User-Agent": "leyolo"}), timeout=30) as response:
             data: bytes = response.read(_MAX_DOWNLOAD + 1)
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         code = f"{error.code} " if hasattr(error, "code") else ""
         raise InputError(f"cannot be fetched ({code}{reason})") from None
     if len(data) > _MAX_DOWNLOAD:

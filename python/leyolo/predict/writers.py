@@ -82,9 +82,25 @@ def _picture_format(path: Path) -> str:
     return found
 
 
+_LONGEST_NAME = 200
+"""Bytes of a stem: file systems allow 255, and numbers and suffixes come behind."""
+
+
 def safe_name(name: str) -> str:
-    """A class name as a folder name."""
-    return "".join(c if c.isalnum() or c in " -_.()" else "_" for c in name).strip(" .") or "_"
+    """A class name or stem as the name of one file or folder: without separators, control characters and what is no
+    text, and not longer than file systems allow."""
+    name = re.sub(_FORBIDDEN, "_", name).strip(" .")[:_LONGEST_NAME]
+    while len(name.encode()) > _LONGEST_NAME:
+        name = name[:-1]
+    return name.strip(" .") or "_"
+
+
+_FORBIDDEN = r"[/\\:\x00-\x1f\x7f-\x9f\ud800-\udfff" + ('<>"|?*]' if os.name == "nt" else "]")
+
+
+def _source_name(path: str) -> Path:
+    """The path part of a file name or URL."""
+    return Path(re.split(r"[?#]", path, maxsplit=1)[0] if "://" in path else path)
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
@@ -114,7 +130,7 @@ class Names:
         if frame is not None and self._last is not None and self._last[0] == path and self._last[2] < frame:
             self._last = (path, self._last[1], frame)
             return self._last[1]
-        wanted = safe_name(Path(path.split("?")[0]).stem) if path else "image"
+        wanted = safe_name(_source_name(path).stem) if path else "image"
         stem, number = wanted, 1
         while not self._is_free(stem.casefold(), frame is not None):
             number += 1
@@ -280,7 +296,7 @@ class Pictures:
             self._frame(result, stem)
             return
         self._end_video()
-        suffix = Path(result.path.split("?")[0]).suffix
+        suffix = _source_name(result.path).suffix
         kept = suffix if suffix.lower() in self._KEPT else ".jpg"
         if max(result.orig_shape) > (16383 if kept.lower() == ".webp" else 65535):
             kept = ".png"  # wider than the format allows
