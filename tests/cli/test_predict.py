@@ -276,3 +276,15 @@ def test_an_interrupted_run_keeps_what_it_has(run: Run, picture: Picture, monkey
     assert done.code == 130
     assert done.err.splitlines()[-1] == "interrupted"
     assert len(Path("out.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_picture_whose_results_cannot_be_written(run: Run, picture: Picture) -> None:
+    picture("x/a.png"), picture("x/b.png")
+    Path("runs/detect/predict/labels/a.txt").mkdir(parents=True)  # in the way of the first
+    done = run("predict", "x", "imgsz=96", "save_txt=True", "exist_ok=True")
+    assert done.code == 3
+    errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"error: {Path('x/a.png')}: its results cannot be written (")
+    assert Path("runs/detect/predict/labels/b.txt").is_file()
+    assert Path("runs/detect/predict/a.png").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -356,3 +357,65 @@ def test_count_for_progress_bars(picture: Picture, tmp_path: Path) -> None:
     assert sources.count("-", options) is None
     assert sources.count(tmp_path / "x.mp4", options) is None
     assert sources.count("0", options) is None
+
+
+@pytest.mark.parametrize("width", [404, 1080])
+def test_frames_with_padded_rows_are_contiguous(tmp_path: Path, width: int) -> None:
+    pytest.importorskip("av", reason="the extra [video] is not installed")
+    source = tmp_path / "film.mp4"
+    with video.VideoWriter(source, 12) as film:
+        for _ in range(3):
+            film.write(np.full((64, width, 3), 90, np.uint8))
+    items = listed(source)
+    assert len(items) == 3
+    for item in items:
+        pixels = item.load()
+        assert pixels.shape == (64, width, 3)
+        assert pixels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("port", [80, "x y", ""])
+def test_bad_names_are_failing_items(port: object, picture: Picture, tmp_path: Path) -> None:
+    bad = ["a\0b.jpg", "a\0b", "~nobody-of-that-name/a.jpg", "x" * 300 + ".jpg", f"http://a b:{port}/\x01.jpg", "a*\0"]
+    *failed, last = listed([*bad, picture()])
+    assert len(failed) == len(bad)
+    for item in failed:
+        assert error_of(item)
+        assert "Traceback" not in error_of(item)
+    assert last.load().shape == (64, 96, 3)
+    sources.count(bad, Options())  # asks the same names, and raises nothing
+    (tmp_path / "list.txt").write_bytes(b"a\0b.jpg\n~nobody-of-that-name/x\na.png\n")
+    assert len(listed(tmp_path / "list.txt")) == 3
+
+
+def test_a_server_that_speaks_nonsense() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"nonsense\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        (item,) = listed(f"http://127.0.0.1:{listening.getsockname()[1]}/a.jpg")
+        assert error_of(item).startswith("cannot be fetched (")
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_closed_standard_input(monkeypatch: pytest.MonkeyPatch, as_list: bool) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    (item,) = listed("-", as_list=as_list)
+    assert "there is none" in error_of(item)
+
+
+def test_what_nobody_foresaw_is_one_failing_item(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(source: str, stride: int = 1) -> Iterator[Any]:
+        yield 0, bright()
+        raise RuntimeError("half way")
+
+    monkeypatch.setattr(video, "frames", broken)
+    first, failed, last = listed([0, picture()])
+    assert first.load().shape == (4, 6, 3)
+    assert error_of(failed) == "cannot be read (RuntimeError: half way)"
+    assert last.load().shape == (64, 96, 3)

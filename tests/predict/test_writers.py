@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +82,42 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
-    assert path.stat().st_mode & 0o777 == 0o666 & ~writers._umask()
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        writers.write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_links_are_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.txt").symlink_to("real/a.txt")
+    for text in ("new", "newer"):  # a link to nothing yet, and to a file
+        writers.write_text(tmp_path / "link.txt", text)
+        assert (tmp_path / "link.txt").is_symlink()
+        assert (tmp_path / "real" / "a.txt").read_text() == text
+    assert len(list((tmp_path / "real").iterdir())) == 1
+
+
+def test_a_pipe_is_written_directly(results: Make, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as other:
+        text = other.submit(path.read_text)
+        writer = writers.ToFile(writers.JsonLines, path)
+        writer.write(results(ROWS), "a")
+        writer.close()
+        assert json.loads(text.result(10))["detections"] == results(ROWS).summary()
+    (tmp_path / "p.png").symlink_to("pipe")
+    with ThreadPoolExecutor(1) as other:
+        data = other.submit(path.read_bytes)
+        writers.write_picture(tmp_path / "p.png", np.zeros((4, 5, 3), np.uint8))
+        assert data.result(10).startswith(b"\x89PNG")
+    assert path.is_fifo()
 
 
 def test_stems_are_never_shared() -> None:
@@ -147,3 +184,57 @@ def test_annotated_video(results: Make, tmp_path: Path) -> None:
     written = list(frames(str(tmp_path / "out" / "film.mp4")))
     assert len(written) == 3
     assert np.abs(written[1][1].astype(int) - results(ROWS).plot()).mean() < 8
+
+
+def test_coco_ids_are_those_of_one_picture(results: Make) -> None:
+    pictures = [("a/1.jpg", None), ("b/1.jpg", None), ("b/1-2.jpg", None), ("cat.jpg", None), ("x/cat.png", None)]
+    pictures += [("film.mp4", 0), ("film.mp4", 1), ("film_1.jpg", None), ("film.mp4", 0), ("1.jpg", None)]
+    stream, names = io.StringIO(), writers.Names()
+    writer = writers.Coco(stream)
+    for path, frame in pictures:
+        result = results(ROWS[:1], path=path)
+        result.frame = frame
+        writer.write(result, names.stem(path, frame))
+    writer.close()
+    ids = [row["image_id"] for row in json.loads(stream.getvalue())]
+    assert ids[:7] == [1, "1-2", "1-2-2", "cat", "cat-2", "film_0", "film_1"]
+    assert len(set(ids)) == len(pictures)
+
+
+def test_stems_of_pictures_and_frames_are_never_shared() -> None:
+    names = writers.Names()
+    assert names.stem("film.mp4", 0) == "film"
+    assert names.stem("Film_0.jpg") == "Film_0-2"
+    assert names.stem("clip_7.jpg") == "clip_7"
+    assert names.stem("clip.mp4", 0) == "clip-2"
+    assert names.stem("clip.mp4", 5) == "clip-2"
+    assert names.stem("clip.mp4", 0) == "clip-3", "the same film a second time"
+
+
+def test_default_names_carry_the_frame(results: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = results(ROWS[:1], path="v/film.mp4")
+    frame.frame = 12
+    assert frame.save() == "film_12_leyolo.jpg"
+    assert frame.save_crop(tmp_path) == [str(tmp_path / "person" / "film_12-0.jpg")]
+    assert frame.to_coco()[0]["image_id"] == "film_12"
+
+
+def test_stems_keep_what_a_file_name_may_have() -> None:
+    names = writers.Names()
+    for name in ("a+b", "what?", "50% #1", "行人 (2)", "a&b=c,d;e'f"):
+        assert names.stem(f"dir/{name}.jpg") == name
+    assert names.stem("https://x.org/a/cat.jpg?v=1#top") == "cat"
+    assert names.stem("a\nb\x1b[31m.jpg") == "a_b_[31m"
+
+
+def test_long_stems_are_cut(results: Make, tmp_path: Path) -> None:
+    names = writers.Names()
+    stems = [names.stem(f"{letter * 240}.jpg") for letter in ("x", "x")] + [names.stem("行" * 83 + ".jpg")]
+    assert len(set(stems)) == 3
+    assert max(len(s.encode()) for s in stems) <= 202
+    for stem in stems:
+        writers.YoloText(tmp_path, save_conf=False).write(results(ROWS), stem)
+        writers.Crops(tmp_path).write(results(ROWS), stem)
+        writers.Pictures(tmp_path).write(results(ROWS), stem)
+    assert len(list(tmp_path.rglob("*.txt"))) == 3

@@ -80,6 +80,8 @@ def read_image(path: str | Path) -> Pixels:
         raise InputError("permission denied") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from None
+    except ValueError as error:  # a NUL byte in the name
+        raise InputError(f"cannot be read ({error})") from None
     return decode_image(data)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from leyolo.errors import LeYOLOError
 from leyolo.predict.images import Pixels
-from leyolo.predict.sources import Item
+from leyolo.predict.sources import Item, unreadable
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,14 @@ class Loaded:
 
 def load(item: Item) -> Loaded:
     start = time.perf_counter()
+    pixels: Pixels | None
+    error: LeYOLOError | None
     try:
         pixels, error = item.load(), None
     except LeYOLOError as problem:
         pixels, error = None, problem
+    except Exception as problem:
+        pixels, error = None, unreadable(problem)
     return Loaded(item, pixels, error, (time.perf_counter() - start) * 1e3)
 
 

@@ -219,9 +219,13 @@ class Results:
         """Writes the annotated picture and returns its path; default ``<name>_leyolo.jpg`` in the working directory."""
         from leyolo.predict.writers import write_picture
 
-        path = Path(filename) if filename is not None else Path(f"{Path(self.path).stem}_leyolo.jpg")
+        path = Path(filename) if filename is not None else Path(f"{self._name()}_leyolo.jpg")
         write_picture(path, self.plot(**plot))
         return str(path)
+
+    def _name(self) -> str:
+        stem = Path(self.path).stem
+        return stem if self.frame is None else f"{stem}_{self.frame}"
 
     def show(self, **plot: Any) -> None:
         """Opens the annotated picture in the system's viewer."""
@@ -244,7 +248,7 @@ class Results:
         """Writes every box as ``save_dir/<class>/<file name>-<n>.jpg`` and returns the paths."""
         from leyolo.predict.writers import safe_name, write_picture
 
-        stem = str(file_name if file_name is not None else Path(self.path).stem)
+        stem = str(file_name if file_name is not None else self._name())
         image, paths = self.orig_img, []
         for number, (x1, y1, x2, y2, _, cls) in enumerate(self.boxes.data.tolist()):
             left, top = int(x1), int(y1)
@@ -290,8 +294,10 @@ class Results:
         return pandas.read_csv(io.StringIO(self.to_csv(normalize, decimals)))
 
     def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
-        """COCO result rows: image_id (default: from the file name), category_id, bbox x, y, w, h, score."""
-        image = coco.image_id(self.path) if image_id is None else image_id
+        """COCO result rows: image_id (default: by file name and frame), category_id, bbox x, y, w, h, score."""
+        image = image_id
+        if image is None:
+            image = coco.image_id(self.path) if self.frame is None else self._name()
         category = coco.categories(self.names)
         corners = self.boxes.xyxy.astype(np.float64).tolist()
         return [

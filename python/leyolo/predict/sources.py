@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from leyolo.errors import InputError, MissingDependencyError, UsageError
+from leyolo.errors import InputError, LeYOLOError, MissingDependencyError, UsageError
 from leyolo.predict import stdin, video
 from leyolo.predict.arrays import is_pil, is_tensor, pixels_of
 from leyolo.predict.images import IMAGE_SUFFIXES, Pixels, decode_image, read_image
@@ -104,13 +104,14 @@ def items(source: Any, options: Options) -> Iterator[Item]:
 
 def _items(source: Any, options: Options, numbers: Iterator[int]) -> Iterator[Item]:
     if isinstance(source, (str, os.PathLike)):
-        yield from _from_text(os.fsdecode(source), options)
+        text = os.fsdecode(source)
+        yield from _guarded(text, _from_text(text, options))
     elif isinstance(source, bool):
         raise UsageError(
             "source: expected a path, URL, camera number, array, PIL image or an iterable of them, got a bool"
         )
     elif isinstance(source, int):
-        yield from _from_video(str(source), options)
+        yield from _guarded(str(source), _from_video(str(source), options))
     elif isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
         yield Item(f"image{next(numbers)}", lambda: decode_image(data))
@@ -124,6 +125,19 @@ def _items(source: Any, options: Options, numbers: Iterator[int]) -> Iterator[It
             f"source of type {type(source).__name__}",
             UsageError("expected a path, URL, camera number, array, PIL image, tensor, bytes or an iterable of them"),
         )
+
+
+def _guarded(path: str, found: Iterator[Item]) -> Iterator[Item]:
+    """``found``; whatever stops it becomes a last, failing item, so that the sources behind it have their turn."""
+    try:
+        yield from found
+    except Exception as error:
+        yield _failed(path, error if isinstance(error, LeYOLOError) else unreadable(error))
+
+
+def unreadable(error: Exception) -> InputError:
+    """What nobody foresaw about one input, as an error of that input."""
+    return InputError(f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
 def _failed(path: str, error: Exception) -> Item:
@@ -170,14 +184,14 @@ def _from_text(text: str, options: Options) -> Iterator[Item]:
         yield _failed(text, error)
         return
     for path in [text] if paths is None else paths:
-        yield from _from_path(path, options)
+        yield from _guarded(path, _from_path(path, options))
 
 
 def _paths(text: str, options: Options) -> list[str] | None:
     """The files that ``text`` stands for; None if it is itself one picture or video."""
     if _is_url(text):
         return None
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     try:
         if path.is_dir():
             return _directory(path, options.recursive)
@@ -193,7 +207,11 @@ def _paths(text: str, options: Options) -> list[str] | None:
         raise InputError("permission denied") from None
     except UnicodeDecodeError:
         raise InputError("is not a text file with one path a line") from None
-    return None if _is_live(text) or path.exists() else [text]
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL byte
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    return None if _is_live(text) or os.path.exists(path) else [text]
 
 
 def _directory(folder: Path, recursive: bool) -> list[str]:
@@ -239,7 +257,7 @@ def _beside(entry: str, where: Path | None) -> str:
 
 
 def _from_path(path: str, options: Options) -> Iterator[Item]:
-    suffix = Path(path.split("?")[0]).suffix.lower()
+    suffix = Path(path.split("?")[0] if _is_url(path) else path).suffix.lower()
     if suffix in video.VIDEO_SUFFIXES or video.is_stream_url(path):
         if _is_url(path) or video.is_stream_url(path) or os.path.exists(path):
             yield from _from_video(path, options)
@@ -248,7 +266,7 @@ def _from_path(path: str, options: Options) -> Iterator[Item]:
     elif _is_url(path):
         yield Item(path, lambda: decode_image(_download(path)))
     else:
-        yield Item(path, lambda: read_image(Path(path).expanduser()))
+        yield Item(path, lambda: read_image(os.path.expanduser(path)))
 
 
 def _from_video(source: str, options: Options) -> Iterator[Item]:
@@ -260,10 +278,14 @@ def _from_video(source: str, options: Options) -> Iterator[Item]:
 
 
 def _from_pipe(options: Options) -> Iterator[Item]:
+    if sys.stdin is None:
+        yield _failed("standard input", InputError("there is none (it is closed)"))
+        return
     if options.as_list:
         for line in sys.stdin:
             if (entry := line.strip()) and not entry.startswith("#"):
-                yield from _from_text(entry, Options(vid_stride=options.vid_stride, recursive=options.recursive))
+                one = Options(vid_stride=options.vid_stride, recursive=options.recursive)
+                yield from _guarded(entry, _from_text(entry, one))
         return
     try:
         for number, data in enumerate(stdin.split_images(_pipe())):
@@ -281,14 +303,15 @@ def _pipe() -> BinaryIO:
 
 
 def _download(url: str) -> bytes:
+    from http.client import HTTPException
     from urllib.error import URLError
     from urllib.request import Request, urlopen
 
     try:
         with urlopen(Request(url, headers={"User-Agent": "leyolo"}), timeout=30) as response:
             data: bytes = response.read(_MAX_DOWNLOAD + 1)
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         code = f"{error.code} " if hasattr(error, "code") else ""
         raise InputError(f"cannot be fetched ({code}{reason})") from None
     if len(data) > _MAX_DOWNLOAD:

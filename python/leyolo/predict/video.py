@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -105,7 +106,7 @@ def frames(source: str, stride: int = 1) -> Iterator[tuple[int, Pixels]]:
 def _upright(frame: Any) -> Pixels:
     pixels = frame.to_ndarray(format="rgb24")
     turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counter-clockwise, from the display matrix
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+    return np.ascontiguousarray(np.rot90(pixels, turns))  # also without a turn: PyAV pads rows of some widths
 
 
 def frame_rate(source: str) -> float:
@@ -122,11 +123,23 @@ class VideoWriter:
 
     def __init__(self, path: Path, rate: float) -> None:
         self._av = _av()
-        self._container: Any = self._av.open(str(path), "w", format="mp4")
+        with self._as_input_error():
+            self._container: Any = self._av.open(str(path), "w", format="mp4")
         self._rate = Fraction(rate).limit_denominator(1001)
         self._stream: Any = None
 
+    @contextmanager
+    def _as_input_error(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._av.error.FFmpegError, OSError) as error:
+            raise InputError(f"the annotated video cannot be written ({_reason(error)})") from None
+
     def write(self, pixels: Pixels) -> None:
+        with self._as_input_error():
+            self._write(pixels)
+
+    def _write(self, pixels: Pixels) -> None:
         height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2  # 4:2:0 wants even sides
         if self._stream is None:
             codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
@@ -140,10 +153,13 @@ class VideoWriter:
             self._container.mux(packet)
 
     def close(self) -> None:
-        if self._stream is not None:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-        self._container.close()
+        with self._as_input_error():
+            try:
+                if self._stream is not None:
+                    for packet in self._stream.encode():
+                        self._container.mux(packet)
+            finally:
+                self._container.close()
 
     def __enter__(self) -> VideoWriter:
         return self

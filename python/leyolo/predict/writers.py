@@ -6,13 +6,15 @@ import csv
 import io
 import json
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from leyolo.errors import InputError, UsageError
+from leyolo.predict import coco
 from leyolo.predict.images import Pixels
 from leyolo.predict.results import Results
 from leyolo.predict.video import VideoWriter, frame_rate
@@ -25,23 +27,29 @@ CSV_HEADER = ("path", "frame", "name", "class", "confidence", "x1", "y1", "x2", 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of ``path`` that becomes ``path`` if all goes well, and goes away if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    """A temporary neighbour of ``path`` that becomes ``path`` if all goes well, and goes away if not.
+
+    Links are written through to what they name; what is there and no regular file (a pipe, a terminal, ``/dev/stdout``)
+    is given as it is.
+    """
+    if _is_special(path):
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(6)}{target.suffix[:16]}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # less what the umask takes
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
-        temporary.replace(path)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _is_special(path: Path) -> bool:
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")) and os.path.exists(path):
+        return True  # also where it leads to a file: that one is already open, and must not be replaced
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -56,16 +64,43 @@ def write_picture(path: Path, pixels: Pixels) -> None:
     image = Image.fromarray(pixels)
     if path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif") and max(image.size) > 65535:
         raise InputError(f"{path.name}: {image.width}x{image.height} is too large for JPEG; save it as PNG")
+    encoded = io.BytesIO()
+    try:
+        image.save(encoded, _picture_format(path), quality=95)
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"{path.name}: not a picture format that can be written ({error})") from None
     with replacing(path) as temporary:
-        try:
-            image.save(temporary, quality=95)
-        except ValueError as error:
-            raise UsageError(f"{path.name}: not a picture format that can be written ({error})") from None
+        temporary.write_bytes(encoded.getvalue())
+
+
+def _picture_format(path: Path) -> str:
+    from PIL import Image
+
+    found = Image.registered_extensions().get(path.suffix.lower())
+    if found is None:
+        raise UsageError(f"{path.name}: not a picture format that can be written (unknown suffix '{path.suffix}')")
+    return found
+
+
+_LONGEST_NAME = 200
+"""Bytes of a stem: file systems allow 255, and numbers and suffixes come behind."""
 
 
 def safe_name(name: str) -> str:
-    """A class name as a folder name."""
-    return "".join(c if c.isalnum() or c in " -_.()" else "_" for c in name).strip(" .") or "_"
+    """A class name or stem as the name of one file or folder: without separators, control characters and what is no
+    text, and not longer than file systems allow."""
+    name = re.sub(_FORBIDDEN, "_", name).strip(" .")[:_LONGEST_NAME]
+    while len(name.encode()) > _LONGEST_NAME:
+        name = name[:-1]
+    return name.strip(" .") or "_"
+
+
+_FORBIDDEN = r"[/\\:\x00-\x1f\x7f-\x9f\ud800-\udfff" + ('<>"|?*]' if os.name == "nt" else "]")
+
+
+def _source_name(path: str) -> Path:
+    """The path part of a file name or URL."""
+    return Path(re.split(r"[?#]", path, maxsplit=1)[0] if "://" in path else path)
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
@@ -74,25 +109,51 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     return buffer.getvalue()
 
 
+def framed(stem: str, frame: int | None) -> str:
+    """The stem of one picture's files: a video's frames carry their number."""
+    return stem if frame is None else f"{stem}_{frame}"
+
+
 class Names:
-    """A stem of its own for every source, so that same-named pictures of different folders never meet."""
+    """A stem of its own for every source, so that same-named pictures of different folders never meet, nor a picture
+    ``film_7.jpg`` and frame 7 of ``film.mp4``."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
-        self._last: tuple[str, str] | None = None
+        self._videos: set[str] = set()
+        self._like_frames: set[str] = set()
+        """What is before the number in taken stems such as ``film_7``."""
+        self._last: tuple[str, str, int] | None = None
 
     def stem(self, path: str, frame: int | None = None) -> str:
         """``dog``, then ``dog-2``, …; frames of one video share theirs."""
-        if frame is not None and self._last is not None and self._last[0] == path:
+        if frame is not None and self._last is not None and self._last[0] == path and self._last[2] < frame:
+            self._last = (path, self._last[1], frame)
             return self._last[1]
-        wanted = safe_name(Path(path.split("?")[0]).stem) if path else "image"
+        wanted = safe_name(_source_name(path).stem) if path else "image"
         stem, number = wanted, 1
-        while stem.casefold() in self._taken:
+        while not self._is_free(stem.casefold(), frame is not None):
             number += 1
             stem = f"{wanted}-{number}"
-        self._taken.add(stem.casefold())
-        self._last = (path, stem) if frame is not None else None
+        self._take(stem.casefold(), frame is not None)
+        self._last = None if frame is None else (path, stem, frame)
         return stem
+
+    def _is_free(self, key: str, video: bool) -> bool:
+        base = _frame_base(key)
+        return not (key in self._taken or base in self._videos or (video and key in self._like_frames))
+
+    def _take(self, key: str, video: bool) -> None:
+        self._taken.add(key)
+        if (base := _frame_base(key)) is not None:
+            self._like_frames.add(base)
+        if video:
+            self._videos.add(key)
+
+
+def _frame_base(stem: str) -> str | None:
+    match = re.fullmatch(r"(.*)_[0-9]+", stem, re.DOTALL)
+    return match[1] if match else None
 
 
 def record(result: Results) -> dict[str, Any]:
@@ -154,11 +215,24 @@ class Coco:
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._before = "["
+        self._taken: set[int | str] = set()
 
     def write(self, result: Results, stem: str) -> None:
-        for row in result.to_coco():
+        for row in result.to_coco(self._image_id(result, stem)):
             self._stream.write(f"{self._before}\n{json.dumps(row, ensure_ascii=False)}")
             self._before = ","
+
+    def _image_id(self, result: Results, stem: str) -> int | str:
+        """The id that the file name gives, where no other picture of the run has it; else the picture's own stem."""
+        image: int | str = coco.image_id(result.path)
+        if result.frame is not None or image in self._taken:
+            image = wanted = framed(stem, result.frame)
+            number = 1
+            while image in self._taken:
+                number += 1
+                image = f"{wanted}-{number}"
+        self._taken.add(image)
+        return image
 
     def close(self) -> None:
         self._stream.write("[]\n" if self._before == "[" else "\n]\n")
@@ -188,8 +262,7 @@ class YoloText:
         self._folder, self._conf = folder, save_conf
 
     def write(self, result: Results, stem: str) -> None:
-        frame = "" if result.frame is None else f"_{result.frame}"
-        result.save_txt(self._folder / f"{stem}{frame}.txt", save_conf=self._conf)
+        result.save_txt(self._folder / f"{framed(stem, result.frame)}.txt", save_conf=self._conf)
 
     def close(self) -> None:
         pass
@@ -202,8 +275,7 @@ class Crops:
         self._folder = folder
 
     def write(self, result: Results, stem: str) -> None:
-        frame = "" if result.frame is None else f"_{result.frame}"
-        result.save_crop(self._folder, f"{stem}{frame}")
+        result.save_crop(self._folder, framed(stem, result.frame))
 
     def close(self) -> None:
         pass
@@ -224,7 +296,7 @@ class Pictures:
             self._frame(result, stem)
             return
         self._end_video()
-        suffix = Path(result.path.split("?")[0]).suffix
+        suffix = _source_name(result.path).suffix
         kept = suffix if suffix.lower() in self._KEPT else ".jpg"
         if max(result.orig_shape) > (16383 if kept.lower() == ".webp" else 65535):
             kept = ".png"  # wider than the format allows

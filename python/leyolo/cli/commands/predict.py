@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leyolo.errors import LeYOLOError, MissingDependencyError, UsageError, nearest
+from leyolo.errors import InputError, LeYOLOError, MissingDependencyError, UsageError, nearest
 
 if TYPE_CHECKING:
     from leyolo.predict.results import Results
@@ -216,11 +216,26 @@ def _write_all(results: Any, writers: Sequence[Writer], report: Report, show: di
         closing.callback(results.close)
         for result in results:
             stem = names.stem(result.path, result.frame)
+            problem = None
             for writer in writers:
-                writer.write(result, stem)
+                try:
+                    writer.write(result, stem)
+                except BrokenPipeError:
+                    raise
+                except (OSError, LeYOLOError) as error:
+                    problem = error
             if show is not None:
                 result.show(**show)
-            report.done(result)
+            if problem is None:
+                report.done(result)
+            else:
+                report.failed(result.path, _unwritten(problem))
+
+
+def _unwritten(error: OSError | LeYOLOError) -> LeYOLOError:
+    if isinstance(error, LeYOLOError):
+        return error
+    return InputError(f"its results cannot be written ({error.strerror or error})")
 
 
 class Report:
