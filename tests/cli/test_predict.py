@@ -181,7 +181,7 @@ def test_quiet_and_not_verbose(run: Run, picture: Picture) -> None:
         (["classes=9"], "the model has the classes 0..2, got 9"),
         (["--format", "jsn"], "--format must be one of jsonl, csv, coco, got 'jsn'. Did you mean 'jsonl'?"),
         (["save=perhaps"], "'perhaps' is not a value for --save: expected True or False"),
-        (["--vid-stride", "0"], "vid_stride must be at least 1, got 0"),
+        (["--vid-stride", "0"], "vid_stride must be a whole number of at least 1, got 0"),
         (["line_width=0"], "--line-width must be at least 1, got 0"),
         (["device=gpu"], "device must be cpu, cuda or cuda:N, got 'gpu'."),
         (["dtype=float16"], "dtype float16 needs device='cuda'"),
@@ -288,3 +288,32 @@ def test_a_picture_whose_results_cannot_be_written(run: Run, picture: Picture) -
     assert errors[0].startswith(f"error: {Path('x/a.png')}: its results cannot be written (")
     assert Path("runs/detect/predict/labels/b.txt").is_file()
     assert Path("runs/detect/predict/a.png").is_file()
+
+
+@pytest.mark.parametrize("arguments", [[""], ["a.png", ""], ["source="]])
+def test_an_empty_source(run: Run, picture: Picture, arguments: list[str]) -> None:
+    picture("a.png")
+    done = run("predict", *arguments)
+    assert done.code == 2
+    assert "no source given" in done.err
+    assert not Path("runs").exists()
+
+
+def test_a_run_that_fails_early_leaves_no_folder(run: Run, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_engine(*_: object) -> Any:
+        raise CheckError("no engine")
+
+    def no_run(*_: object) -> Any:
+        raise CheckError("no run")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr("leyolo.predict.backends.engine", no_engine)
+        assert run("predict", picture(), "imgsz=96").code == 4
+        assert not Path("runs").exists()
+    (Path("file")).write_text("x")
+    assert run("predict", picture(), "imgsz=96", "--save", "-o", "file/out.jsonl").code == 3
+    assert not Path("runs").exists()
+    monkeypatch.setattr("leyolo.predict.run.run", no_run)
+    assert run("predict", picture(), "imgsz=96").code == 4
+    assert not list(Path("runs/detect").iterdir())

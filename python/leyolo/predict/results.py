@@ -245,10 +245,11 @@ class Results:
         return str(txt_file)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path | None = None) -> list[str]:
-        """Writes every box as ``save_dir/<class>/<file name>-<n>.jpg`` and returns the paths."""
+        """Writes every box as ``save_dir/<class>/<file name>-<n>.jpg`` and returns the paths. All stay inside
+        ``save_dir``: separators in the names become ``_``."""
         from leyolo.predict.writers import safe_name, write_picture
 
-        stem = str(file_name if file_name is not None else self._name())
+        stem = safe_name(str(file_name if file_name is not None else self._name()))
         image, paths = self.orig_img, []
         for number, (x1, y1, x2, y2, _, cls) in enumerate(self.boxes.data.tolist()):
             left, top = int(x1), int(y1)

@@ -24,6 +24,7 @@ from leyolo.errors import InputError, LeYOLOError, MissingDependencyError, Usage
 from leyolo.predict import stdin, video
 from leyolo.predict.arrays import is_pil, is_tensor, pixels_of
 from leyolo.predict.images import IMAGE_SUFFIXES, Pixels, decode_image, read_image
+from leyolo.predict.pipeline import check_count, check_flag
 
 LIST_SUFFIXES = frozenset((".txt", ".csv"))
 _PATH_COLUMNS = ("path", "image", "image_path", "file", "file_name", "filename", "source", "url")
@@ -50,8 +51,9 @@ class Options:
     bgr: bool = False
 
     def __post_init__(self) -> None:
-        if self.vid_stride < 1:
-            raise UsageError(f"vid_stride must be at least 1, got {self.vid_stride}")
+        check_count("vid_stride", self.vid_stride)
+        for name in ("recursive", "as_list", "bgr"):
+            check_flag(name, getattr(self, name))
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -98,6 +100,8 @@ def count(source: object, options: Options) -> int | None:
 
 def items(source: Any, options: Options) -> Iterator[Item]:
     """The pictures of ``source`` in order. What is wrong with one shows in its ``load``, so that the rest goes on."""
+    if isinstance(source, str) and not source:
+        raise UsageError("source is empty: expected a path, URL, camera number, picture or an iterable of them")
     numbers = iter(range(sys.maxsize))
     return _items(source, options, numbers)
 
@@ -172,6 +176,9 @@ def _is_url(text: str) -> bool:
 
 
 def _from_text(text: str, options: Options) -> Iterator[Item]:
+    if not text:
+        yield _failed("''", UsageError("source is empty: expected a path, URL or camera number"))
+        return
     if text == "-":
         yield from _from_pipe(options)
         return
