@@ -418,6 +418,14 @@ def test_an_empty_source_is_wrong_usage(picture: Picture) -> None:
     assert last.load().shape == (64, 96, 3)
 
 
+@pytest.mark.parametrize(
+    "options", [{"vid_stride": "2"}, {"vid_stride": 1.5}, {"vid_stride": None}, {"recursive": "no"}, {"bgr": "False"}]
+)
+def test_options_of_a_wrong_type(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        Options(**options)
+
+
 def test_what_nobody_foresaw_is_one_failing_item(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(source: str, stride: int = 1) -> Iterator[Any]:
         yield 0, bright()

@@ -58,7 +58,7 @@ def check_count(name: str, value: Any, most: int | None = None) -> None:
     """A whole number of at least 1, and at most ``most``."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if most is not None and value > most:
+    if most is not None and int(value) > most:
         raise UsageError(f"{name} must be at most {most}, got {value}")
 
 
@@ -74,7 +74,7 @@ def image_size(value: Any, stride: int) -> int | tuple[int, int]:
     numbers = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else [given]
     sides = [int(n) for n in numbers if _is_whole(n)]
     if len(sides) != len(numbers) or len(sides) not in (1, 2):
-        raise UsageError(f"imgsz must be one whole number or (height, width), got {value!r}")
+        raise UsageError(f"imgsz must be one number or (height, width), got {value!r}")
     for side in sides:
         if side > MAX_SIDE:
             raise UsageError(f"imgsz must be at most {MAX_SIDE}, got {side}")
@@ -88,7 +88,9 @@ def image_size(value: Any, stride: int) -> int | tuple[int, int]:
 def _is_whole(value: Any) -> bool:
     if isinstance(value, str):
         return re.fullmatch(r" *[0-9]{1,9} *", value) is not None
-    return isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer()
+    if isinstance(value, Integral):
+        return not isinstance(value, bool)
+    return isinstance(value, Real) and float(value).is_integer()
 
 
 def class_ids(classes: Iterable[int | str] | int | str | None, names: Mapping[int, str]) -> tuple[int, ...] | None:
@@ -116,7 +118,7 @@ def _listed_classes(classes: Any, ids: Mapping[str, int]) -> Iterator[int | str]
     for each in given if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else [given]:
         if isinstance(each, str):
             yield from [each] if each.strip().lower() in ids else each.split(",")
-        elif isinstance(each, Real) and not isinstance(each, bool) and float(each).is_integer():
+        elif _is_whole(each):
             yield int(each)
         else:
             raise UsageError(f"classes must be class ids or names, got {each!r}")

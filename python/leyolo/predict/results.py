@@ -131,7 +131,8 @@ class Results:
     """Detections of one picture.
 
     ``orig_img`` is RGB (ultralytics: BGR). Of a long list of predictions made without ``stream=True`` the pictures
-    themselves are not all kept; ``orig_img`` then reads the file again, and raises InputError for a video frame.
+    themselves are not all kept; ``orig_img`` then reads the file again, and raises InputError for what was no image
+    file: a video frame, an array, a PIL image (which may lie otherwise than its file).
     """
 
     masks = None
@@ -148,6 +149,7 @@ class Results:
         *,
         speed: Mapping[str, float] | None = None,
         frame: int | None = None,
+        from_file: bool = False,
     ) -> None:
         self.orig_shape: tuple[int, int] = (int(orig_img.shape[0]), int(orig_img.shape[1]))
         self.path = path
@@ -155,6 +157,7 @@ class Results:
         self.boxes = Boxes(boxes, self.orig_shape)
         self.speed = dict(speed or {})
         self.frame = frame
+        self._from_file = from_file
         self._image: Pixels | None = orig_img
 
     @property
@@ -162,9 +165,10 @@ class Results:
         """The picture, ``uint8 [H, W, 3]`` RGB."""
         if self._image is not None:
             return self._image
-        if self.frame is not None or not os.path.isfile(self.path):
+        path = os.path.expanduser(self.path)
+        if not self._from_file or not os.path.isfile(path):
             raise InputError(f"{self.path}: the picture was not kept; predict with stream=True and use it in the loop")
-        return read_image(self.path)
+        return read_image(path)
 
     def drop_image(self) -> None:
         """Lets go of the pixels."""

@@ -59,7 +59,9 @@ def _predict(
     for each, pixels, found in zip(loaded, images, pipeline(images, settings), strict=True):
         rows = np.concatenate([found.boxes, found.scores[:, None], found.labels[:, None]], axis=1, dtype=np.float32)
         speed = {"decode": each.milliseconds, **found.speed}
-        yield Results(pixels, each.item.path, names, rows, speed=speed, frame=each.item.frame)
+        yield Results(
+            pixels, each.item.path, names, rows, speed=speed, frame=each.item.frame, from_file=each.item.from_file
+        )
 
 
 def collect(results: Iterator[Results]) -> list[Results]:

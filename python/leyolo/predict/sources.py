@@ -39,6 +39,8 @@ class Item:
     load: Callable[[], Pixels]
     frame: int | None = None
     """Frame number within a video, None for a still picture."""
+    from_file: bool = False
+    """Whether ``path`` is the file that the pixels come from, so that it may be read again."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ def _from_path(path: str, options: Options) -> Iterator[Item]:
     elif _is_url(path):
         yield Item(path, lambda: decode_image(_download(path)))
     else:
-        yield Item(path, lambda: read_image(os.path.expanduser(path)))
+        yield Item(path, lambda: read_image(os.path.expanduser(path)), from_file=True)
 
 
 def _from_video(source: str, options: Options) -> Iterator[Item]:
