@@ -299,3 +299,28 @@ def test_only_pictures_that_were_files_are_read_again(
     assert from_pil.path == str(path)
     with pytest.raises(InputError, match="the picture was not kept"):
         _ = from_pil.orig_img
+
+
+def test_a_picture_that_the_network_refuses_is_reported_and_the_rest_of_its_batch_goes_on(
+    engine: Any, names: dict[int, str], picture: Callable[..., Path]
+) -> None:
+    bad = square((64, 96))
+    bad[-1] = 77
+
+    class Refusing(Pipeline):
+        def __call__(self, images: Any, settings: Settings) -> Any:
+            if any((image[-1] == 77).all() for image in images):
+                raise ValueError("letterbox: refused")
+            return super().__call__(images, settings)
+
+    errors: list[tuple[str, str]] = []
+    found = run(
+        Refusing(engine, num_classes=3, strides=(32,)),
+        names,
+        [picture("a.png"), bad, picture("b.png")],
+        Settings(imgsz=96, batch=3),
+        Options(),
+        lambda path, error: errors.append((path, str(error))),
+    )
+    assert [Path(result.path).name for result in found] == ["a.png", "b.png"]
+    assert errors == [("image0", "cannot be read (ValueError: letterbox: refused)")]
