@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from leyolo.errors import LeYOLOError, UsageError
 from leyolo.predict import backends
 from leyolo.predict.arrays import is_tensor
-from leyolo.predict.pipeline import Pipeline, Settings, class_ids, image_size
+from leyolo.predict.pipeline import Pipeline, Settings, check_count, check_flag, class_ids, image_size
 from leyolo.predict.run import collect, run
 from leyolo.predict.sources import Options
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from leyolo.eval import Metrics
     from leyolo.predict.results import Results
     from leyolo.weights import Checkpoint
+
+
+MAX_CLASSES = 65_536
 
 
 class LeYOLO:
@@ -42,10 +46,16 @@ class LeYOLO:
         num_classes: int | None = None,
         head: Literal["leyolo", "yolox"] | None = None,
     ) -> None:
+        if model is not None and not isinstance(model, (str, os.PathLike)):
+            raise UsageError(f"model must be a weights file or a model name, got {model!r}")
+        if num_classes is not None:
+            check_count("num_classes", num_classes, MAX_CLASSES)
+        if head not in (None, "leyolo", "yolox"):
+            raise UsageError(f"head must be 'leyolo' or 'yolox', got {head!r}")
         self.device = backends.check_device(device)
         self.dtype = backends.check_dtype(dtype, self.device)
         self.checkpoint: Checkpoint = backends.load_weights(model)
-        wanted = (num_classes or self.checkpoint.num_classes, head or self.checkpoint.head)
+        wanted = (int(num_classes or self.checkpoint.num_classes), head or self.checkpoint.head)
         if wanted != (self.checkpoint.num_classes, self.checkpoint.head):
             self.checkpoint = backends.with_new_head(self.checkpoint, *wanted)
         self._lock = threading.Lock()
@@ -185,6 +195,7 @@ class LeYOLO:
             rect=rect,
             batch=batch,
         )
+        check_flag("stream", stream)
         if on_error not in ("raise", "warn"):
             raise UsageError(f"on_error must be 'raise' or 'warn', got {on_error!r}")
         options = Options(recursive=recursive, vid_stride=vid_stride, bgr=bgr)
@@ -204,9 +215,14 @@ class LeYOLO:
 
     def logits(self, x: Any) -> Any:
         """Raw head outputs ``[B, A, 4R + C]`` of ``x [B, 3, H, W]`` in 0..1, H and W multiples of 32: numpy in, numpy
-        out through our kernels (BN folded); torch in, torch out through :attr:`network`."""
+        out through our kernels (BN folded); torch in, torch out through :attr:`network`, with gradients
+        where ``x`` asks for them or the network is in training mode."""
         if is_tensor(x):
-            return self.network(x)
+            import torch
+
+            network = self.network
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (network.training or x.requires_grad)):
+                return network(x)
         x = np.asarray(x, np.float32)
         if x.ndim != 4 or x.shape[1] != 3:
             raise UsageError(f"logits: expected [B, 3, H, W] in 0..1, got shape {x.shape}")

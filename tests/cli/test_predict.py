@@ -181,12 +181,20 @@ def test_quiet_and_not_verbose(run: Run, picture: Picture) -> None:
         (["classes=9"], "the model has the classes 0..2, got 9"),
         (["--format", "jsn"], "--format must be one of jsonl, csv, coco, got 'jsn'. Did you mean 'jsonl'?"),
         (["save=perhaps"], "'perhaps' is not a value for --save: expected True or False"),
-        (["--vid-stride", "0"], "vid_stride must be at least 1, got 0"),
+        (["--vid-stride", "0"], "vid_stride must be a whole number of at least 1, got 0"),
         (["line_width=0"], "--line-width must be at least 1, got 0"),
         (["device=gpu"], "device must be cpu, cuda or cuda:N, got 'gpu'."),
         (["dtype=float16"], "dtype float16 needs device='cuda'"),
         (["dtype=int4"], "dtype must be one of float32, float16, bfloat16, got 'int4'."),
-        (["--conf"], "--conf"),
+        (["--conf"], "--conf needs a value.\n       See: leyolo predict --help"),
+        (["-o"], "-o needs a value.\n       See: leyolo predict --help"),
+        (["--no-rect=perhaps"], "'perhaps' is not a value for --no-rect: expected True or False"),
+        (["--classes=²"], "the model has no class '²'"),
+        (["--classes=--1"], "the model has no class '--1'"),
+        (["--classes=-1"], "the model has the classes 0..2, got -1"),
+        (["--imgsz=8224"], "imgsz must be at most 8192, got 8224"),
+        (["--max-det=100001"], "max_det must be at most 100000, got 100001"),
+        (["--batch=4097"], "batch must be at most 4096, got 4097"),
     ],
 )
 def test_wrong_flags_and_values(run: Run, picture: Picture, arguments: list[str], message: str) -> None:
@@ -288,3 +296,77 @@ def test_a_picture_whose_results_cannot_be_written(run: Run, picture: Picture) -
     assert errors[0].startswith(f"error: {Path('x/a.png')}: its results cannot be written (")
     assert Path("runs/detect/predict/labels/b.txt").is_file()
     assert Path("runs/detect/predict/a.png").is_file()
+
+
+@pytest.mark.parametrize("arguments", [[""], ["a.png", ""], ["source="]])
+def test_an_empty_source(run: Run, picture: Picture, arguments: list[str]) -> None:
+    picture("a.png")
+    done = run("predict", *arguments)
+    assert done.code == 2
+    assert "no source given" in done.err
+    assert not Path("runs").exists()
+
+
+def test_a_run_that_fails_early_leaves_no_folder(run: Run, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_engine(*_: object) -> Any:
+        raise CheckError("no engine")
+
+    def no_run(*_: object) -> Any:
+        raise CheckError("no run")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr("leyolo.predict.backends.engine", no_engine)
+        assert run("predict", picture(), "imgsz=96").code == 4
+        assert not Path("runs").exists()
+    (Path("file")).write_text("x")
+    assert run("predict", picture(), "imgsz=96", "--save", "-o", "file/out.jsonl").code == 3
+    assert not Path("runs").exists()
+    monkeypatch.setattr("leyolo.predict.run.run", no_run)
+    assert run("predict", picture(), "imgsz=96").code == 4
+    assert not list(Path("runs/detect").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "on"),
+    [
+        (["--rect", "--no-rect"], False),
+        (["--no-rect", "--rect"], True),
+        (["--rect", "rect=False"], False),
+        (["rect=0", "--rect=yes"], True),
+        (["--rect", "no_rect=True"], False),
+        (["--rect", "--no-rect", "false"], True),
+    ],
+)
+def test_of_a_flag_and_its_opposite_the_last_wins(run: Run, picture: Picture, flags: list[str], on: bool) -> None:
+    seen: list[bool] = []
+    with pytest.MonkeyPatch.context() as patch:
+        from leyolo.model import LeYOLO
+
+        settings = LeYOLO.settings
+        patch.setattr(LeYOLO, "settings", lambda self, **o: (seen.append(o["rect"]), settings(self, **o))[1])
+        assert run("predict", picture(), "imgsz=96", "--no-save", *flags).code == 0
+    assert seen == [on]
+
+
+def test_a_short_flag_and_its_opposite(run: Run, picture: Picture) -> None:
+    picture("x/deep/a.png")
+    assert run("predict", "x", "imgsz=96", "-r", "--no-save").code == 0
+    assert run("predict", "x", "imgsz=96", "-r", "--no-recursive", "--no-save").code == 3
+
+
+def test_save_conf_saves_text(run: Run, picture: Picture) -> None:
+    assert run("predict", picture(), "imgsz=96", "--save-conf").code == 0
+    assert len(Path("runs/detect/predict/labels/a.txt").read_text().split()) == 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file names")
+def test_control_characters_in_file_names_are_not_sent_to_the_terminal(run: Run, picture: Picture) -> None:
+    picture("x/a\n\x1b[31mb\r\x9b.png")
+    (Path("x") / "c\x07\n.png").write_bytes(b"")
+    done = run("predict", "x", "imgsz=96", "--no-save")
+    assert done.code == 3
+    assert r"a\n\x1b[31mb\r\x9b.png: 96x64" in done.err
+    assert not any(c in done.err for c in "\x1b\r\x07\x9b")
+    assert len(done.err.splitlines()) == 4
+    assert run("predict", "no\x1b=1").err.startswith(r"error: no\x1b=1: no such file")

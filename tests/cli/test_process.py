@@ -186,3 +186,16 @@ def test_ctrl_c(weights_file: Path, picture: Picture, tmp_path: Path, waiting: b
             running.stdout.read()
         assert running.wait(30) == 130
         assert running.stderr.read() == b"interrupted\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/stdout")
+@pytest.mark.parametrize("to_file", [False, True])
+def test_output_to_dev_stdout(
+    process: Process, weights_file: Path, picture: Picture, tmp_path: Path, to_file: bool
+) -> None:
+    arguments = ["-m", "leyolo", "predict", picture(), "-m", weights_file, "--imgsz", "96", "-o", "/dev/stdout"]
+    with (tmp_path / "out").open("wb") as stream:
+        options = {"capture_output": False, "stdout": stream, "stderr": subprocess.PIPE} if to_file else {}
+        done = process(*arguments, **options)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads((tmp_path / "out").read_bytes() if to_file else done.stdout)["width"] == 96

@@ -225,3 +225,34 @@ def test_no_warning_on_the_way(model: LeYOLO, bus: Path) -> None:
         warnings.simplefilter("error")
         call: Callable[..., Any] = model.predict
         call(bus, imgsz=320)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, "num_classes must be a whole number of at least 1, got 0"),
+        ({"num_classes": 2.5}, "num_classes"),
+        ({"num_classes": "3"}, "num_classes"),
+        ({"model": 5}, "model must be a weights file or a model name, got 5"),
+        ({"head": "yolo"}, "head must be 'leyolo' or 'yolox'"),
+    ],
+)
+def test_wrong_arguments_of_the_class(shared: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        LeYOLO(**{"model": shared / "weights" / "LeYOLONano.pt", **arguments})
+
+
+def test_wrong_arguments_of_predict(model: LeYOLO, bus: Path) -> None:
+    for options in ({"stream": "no"}, {"rect": "False"}, {"vid_stride": "2"}, {"imgsz": None}, {"classes": 5.5}):
+        with pytest.raises(UsageError, match=next(iter(options))):
+            model(bus, **options)
+    with pytest.raises(UsageError, match="source is empty"):
+        model("")
+
+
+def test_torch_logits_carry_a_gradient_only_where_it_is_asked_for(shared: Path) -> None:
+    model = LeYOLO(shared / "weights" / "LeYOLONano.pt")
+    x = torch.rand(1, 3, 64, 64)
+    assert not model.logits(x).requires_grad
+    model.network.train()
+    assert model.logits(x).requires_grad

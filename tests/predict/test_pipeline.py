@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from leyolo.errors import InputError, LeYOLOError, UsageError
 from leyolo.predict.pipeline import Pipeline, Settings, class_ids, image_size
@@ -244,3 +245,82 @@ def test_a_long_list_lets_pictures_go(
     np.testing.assert_array_equal(second.orig_img, first.orig_img)
     with pytest.raises(InputError, match="stream=True"):
         _ = third.orig_img
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_det": 100_001}, "max_det must be at most 100000"),
+        ({"batch": 4097}, "batch must be at most 4096"),
+        ({"batch": True}, "batch must be a whole number"),
+        ({"rect": "False"}, "rect must be True or False, got 'False'"),
+        ({"agnostic_nms": "no"}, "agnostic_nms must be True or False"),
+        ({"multi_label": None}, "multi_label must be True or False"),
+    ],
+)
+def test_bounds_and_flags(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Settings(**options)
+    Settings(rect=np.True_, multi_label=1, batch=np.int64(2), max_det=100_000)  # type: ignore[arg-type]
+
+
+def test_image_sizes_of_other_types() -> None:
+    for value in (np.int64(64), "64", np.array([64, 64]), np.array(64), 64.0, (n for n in (64, 64))):
+        assert image_size(value, 32) == 64
+    for wrong in (None, "abc", np.array([64.5]), [64, None], True, [], np.zeros((2, 2)), float("nan"), "²", 1e400):
+        with pytest.raises(UsageError, match="imgsz must be one number or"):
+            image_size(wrong, 32)
+    assert image_size(8192, 32) == 8192
+    with pytest.raises(UsageError, match="imgsz must be at most 8192"):
+        image_size((64, 8224), 32)
+
+
+def test_classes_of_other_types() -> None:
+    names = {0: "person", 1: "bus", 2: "cat, grey"}
+    for value in (np.int64(1), "bus", [np.int32(1)], np.array([1]), 1.0, " 1 "):
+        assert class_ids(value, names) == (1,)
+    assert class_ids("person,bus", names) == class_ids(["person, 1"], names) == (0, 1)
+    assert class_ids("Cat, grey", names) == (2,)
+    for wrong in (5.5, [None], True, "²", "--1", "9" * 5000, object()):
+        with pytest.raises(UsageError, match="classes"):
+            class_ids(wrong, names)  # type: ignore[arg-type]
+
+
+def test_only_pictures_that_were_files_are_read_again(
+    pipeline: Pipeline, names: dict[int, str], picture: Callable[..., Path]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = picture("turned.jpg", exif=exif)
+    from_path, from_pil = results_of(pipeline, [path, Image.open(path)], names)
+    for result in (from_path, from_pil):
+        result.drop_image()
+    assert from_path.orig_img.shape == (*from_path.orig_shape, 3) == (96, 64, 3)
+    assert from_pil.path == str(path)
+    with pytest.raises(InputError, match="the picture was not kept"):
+        _ = from_pil.orig_img
+
+
+def test_a_picture_that_the_network_refuses_is_reported_and_the_rest_of_its_batch_goes_on(
+    engine: Any, names: dict[int, str], picture: Callable[..., Path]
+) -> None:
+    bad = square((64, 96))
+    bad[-1] = 77
+
+    class Refusing(Pipeline):
+        def __call__(self, images: Any, settings: Settings) -> Any:
+            if any((image[-1] == 77).all() for image in images):
+                raise ValueError("letterbox: refused")
+            return super().__call__(images, settings)
+
+    errors: list[tuple[str, str]] = []
+    found = run(
+        Refusing(engine, num_classes=3, strides=(32,)),
+        names,
+        [picture("a.png"), bad, picture("b.png")],
+        Settings(imgsz=96, batch=3),
+        Options(),
+        lambda path, error: errors.append((path, str(error))),
+    )
+    assert [Path(result.path).name for result in found] == ["a.png", "b.png"]
+    assert errors == [("image0", "cannot be read (ValueError: letterbox: refused)")]

@@ -204,3 +204,12 @@ def test_show_without_a_display(results: Make, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(MissingDependencyError, match="needs a display"):
         results(ROWS).show()
+
+
+def test_crops_stay_inside_their_folder(results: Make, tmp_path: Path) -> None:
+    for name in ("../../out", "/abs/x", "a\\b", ".."):
+        paths = results(ROWS[:1]).save_crop(tmp_path / "crops", name)
+        assert len(paths) == 1
+        assert Path(paths[0]).resolve().parent == (tmp_path / "crops" / "person").resolve()
+        assert Path(paths[0]).is_file()
+    assert [p.name for p in tmp_path.iterdir()] == ["crops"]

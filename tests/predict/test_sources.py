@@ -336,7 +336,7 @@ def test_video_problems(film: Path, tmp_path: Path) -> None:
     assert error_of(listed(tmp_path / "none.mp4")[0]) == "no such file"
     assert "no camera 99" in error_of(listed("99")[0])
     assert "no camera 99" in error_of(listed(99)[0])
-    with pytest.raises(UsageError, match="vid_stride must be at least 1"):
+    with pytest.raises(UsageError, match="vid_stride must be a whole number of at least 1"):
         Options(vid_stride=0)
 
 
@@ -407,6 +407,23 @@ def test_closed_standard_input(monkeypatch: pytest.MonkeyPatch, as_list: bool) -
     monkeypatch.setattr(sys, "stdin", None)
     (item,) = listed("-", as_list=as_list)
     assert "there is none" in error_of(item)
+
+
+def test_an_empty_source_is_wrong_usage(picture: Picture) -> None:
+    with pytest.raises(UsageError, match="source is empty"):
+        sources.items("", Options())
+    first, last = listed(["", picture()])
+    with pytest.raises(UsageError, match="source is empty"):
+        first.load()
+    assert last.load().shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize(
+    "options", [{"vid_stride": "2"}, {"vid_stride": 1.5}, {"vid_stride": None}, {"recursive": "no"}, {"bgr": "False"}]
+)
+def test_options_of_a_wrong_type(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        Options(**options)
 
 
 def test_what_nobody_foresaw_is_one_failing_item(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,8 +45,9 @@ def normalised(arguments: Sequence[str], command: Any) -> list[str]:
             continue
         name = name if name in options else name.lower().replace("_", "-")
         found = options.get(name)
-        if found is None and name.startswith("no-") and _is_flag(options.get(name[3:], (None, ""))[0]):
-            continue  # a flag that is off unless asked for
+        opposite = found is None and name.startswith("no-") and _is_flag(options.get(name[3:], (None, ""))[0])
+        if opposite:
+            found = options[name[3:]]
         if found is None:
             raise UsageError(_unknown(token, name, command, options))
         parameter, flag = found
@@ -56,13 +57,15 @@ def normalised(arguments: Sequence[str], command: Any) -> list[str]:
         elif _is_flag(parameter):
             if value is None and rest and rest[0].lower() in ("true", "false"):
                 value = rest.pop(0)
-            out += _switched(parameter, flag, value)
+            _switch(out, parameter, f"--{name}" if opposite else flag, value)
         elif value is not None and value.lower() in ("none", "null"):
             continue  # the default, as in name=None
         elif value is None and rest:
             out.append(f"{parameter.opts[0]}={rest.pop(0)}")
+        elif value is None:
+            raise UsageError(f"{flag} needs a value.\nSee: leyolo {command.name} --help")
         else:
-            out.append(flag if value is None else f"{parameter.opts[0]}={value}")
+            out.append(f"{parameter.opts[0]}={value}")
     return out
 
 
@@ -70,14 +73,17 @@ def _is_flag(parameter: Any) -> bool:
     return parameter is not None and bool(getattr(parameter, "is_flag", False))
 
 
-def _switched(parameter: Any, flag: str, value: str | None) -> list[str]:
-    if value is None:
-        return [flag]
-    if value.lower() not in _TRUE | _FALSE:
+def _switch(out: list[str], parameter: Any, flag: str, value: str | None) -> None:
+    """Turns a flag on or off. The last one wins: for flags with an opposite that is typer's rule, the others go from
+    ``out`` when they are off."""
+    if value is not None and value.lower() not in _TRUE | _FALSE:
         raise UsageError(f"'{value}' is not a value for {flag}: expected True or False")
-    if (value.lower() in _TRUE) == (flag in parameter.opts):
-        return [str(parameter.opts[0])]
-    return [str(parameter.secondary_opts[0])] if parameter.secondary_opts else []
+    if (value is None or value.lower() in _TRUE) == (flag in parameter.opts):
+        out.append(str(parameter.opts[0]))
+    elif parameter.secondary_opts:
+        out.append(str(parameter.secondary_opts[0]))
+    else:
+        out[:] = [token for token in out if token not in parameter.opts]
 
 
 def _unknown(token: str, name: str, command: Any, options: dict[str, Any]) -> str:

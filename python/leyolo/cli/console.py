@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,15 +18,27 @@ def _styled(text: str, code: str) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if is_terminal() and not os.environ.get("NO_COLOR") else text
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """One line that a terminal shows as text: file names may hold line ends, escape sequences, and bytes that are no
+    text."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def say(text: str) -> None:
-    # File names may hold bytes that are no text.
-    print(text.encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
+    _print(printable(text))
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:
     """An error: the first line says what, further lines what to do."""
-    first, *rest = text.splitlines() or [""]
-    say("\n".join([f"{_styled('error:', '1;31')} {first}", *(f"       {line}" for line in rest)]))
+    first, *rest = [printable(line) for line in text.rstrip("\n").split("\n")]
+    _print("\n".join([f"{_styled('error:', '1;31')} {first}", *(f"       {line}" for line in rest)]))
 
 
 class Progress(Protocol):
@@ -51,8 +64,7 @@ class _Bar:
         self._task = progress.add_task("predict", total=total)
 
     def line(self, text: str) -> None:
-        text = text.encode(errors="backslashreplace").decode()
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def advance(self) -> None:
         self._progress.advance(self._task)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from numbers import Integral, Real
@@ -20,6 +21,10 @@ from leyolo.predict.images import Pixels
 Array = NDArray[Any]
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """``float32 [B, H, W, 3]`` in 0..1 -> logits ``float32 [B, A, 4R + C]`` (yolox head: ``[B, A, 4 + 1 + C]``)."""
+
+
+MAX_SIDE, MAX_DET, MAX_BATCH = 8192, 100_000, 4096
+"""What a machine can hold: a slip of the keys should not ask for a terabyte."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +48,49 @@ class Settings:
                 raise UsageError(f"{name} must be a number within 0..1, got {value!r}")
             if not 0 <= float(value) <= 1:
                 raise UsageError(f"{name} must be within 0..1, got {value:g}")
-        for name in ("max_det", "batch"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
+        for name, most in (("max_det", MAX_DET), ("batch", MAX_BATCH)):
+            check_count(name, getattr(self, name), most)
+        for name in ("agnostic_nms", "multi_label", "rect"):
+            check_flag(name, getattr(self, name))
+
+
+def check_count(name: str, value: Any, most: int | None = None) -> None:
+    """A whole number of at least 1, and at most ``most``."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if most is not None and int(value) > most:
+        raise UsageError(f"{name} must be at most {most}, got {value}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """True or False, also as numpy's or as 1 or 0; not a text, of which any would be true."""
+    if not isinstance(value, (bool, np.bool_)) and not (isinstance(value, Integral) and value in (0, 1)):
+        raise UsageError(f"{name} must be True or False, got {value!r}")
 
 
 def image_size(value: Any, stride: int) -> int | tuple[int, int]:
     """``imgsz`` as an int (square) or ``(height, width)``, multiples of the largest stride."""
-    sides = tuple(int(v) for v in value) if isinstance(value, (list, tuple)) else (int(value),)
-    if len(sides) not in (1, 2):
+    given = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    numbers = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else [given]
+    sides = [int(n) for n in numbers if _is_whole(n)]
+    if len(sides) != len(numbers) or len(sides) not in (1, 2):
         raise UsageError(f"imgsz must be one number or (height, width), got {value!r}")
     for side in sides:
+        if side > MAX_SIDE:
+            raise UsageError(f"imgsz must be at most {MAX_SIDE}, got {side}")
         if side < stride or side % stride:
             below, above = max(stride, side // stride * stride), max(stride, -(-side // stride) * stride)
             near = f"{below} or {above}" if below != above else str(below)
             raise UsageError(f"imgsz must be a multiple of {stride}, got {side}. The nearest: {near}")
     return sides[0] if len(sides) == 1 or sides[0] == sides[1] else (sides[0], sides[1])
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r" *[0-9]{1,9} *", value) is not None
+    if isinstance(value, Integral):
+        return not isinstance(value, bool)
+    return isinstance(value, Real) and float(value).is_integer()
 
 
 def class_ids(classes: Iterable[int | str] | int | str | None, names: Mapping[int, str]) -> tuple[int, ...] | None:
@@ -68,17 +99,29 @@ def class_ids(classes: Iterable[int | str] | int | str | None, names: Mapping[in
         return None
     ids = {name.lower(): i for i, name in names.items()}
     found = []
-    for each in (classes,) if isinstance(classes, (int, str)) else classes:
+    for each in _listed_classes(classes, ids):
         text = str(each).strip()
         if text.lower() in ids:
             found.append(ids[text.lower()])
-        elif text.lstrip("-").isdigit():
+        elif re.fullmatch(r"-?[0-9]{1,18}", text):
             if int(text) not in names:
                 raise UsageError(f"classes: the model has the classes 0..{len(names) - 1}, got {text}")
             found.append(int(text))
         else:
             raise UsageError(f"classes: the model has no class '{text}'.{nearest(text, ids)}")
     return tuple(sorted(set(found)))
+
+
+def _listed_classes(classes: Any, ids: Mapping[str, int]) -> Iterator[int | str]:
+    """The single ids and names; a text may hold several, by comma."""
+    given = classes.tolist() if isinstance(classes, (np.ndarray, np.generic)) else classes
+    for each in given if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else [given]:
+        if isinstance(each, str):
+            yield from [each] if each.strip().lower() in ids else each.split(",")
+        elif _is_whole(each):
+            yield int(each)
+        else:
+            raise UsageError(f"classes must be class ids or names, got {each!r}")
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,8 @@ class Results:
     """Detections of one picture.
 
     ``orig_img`` is RGB (ultralytics: BGR). Of a long list of predictions made without ``stream=True`` the pictures
-    themselves are not all kept; ``orig_img`` then reads the file again, and raises InputError for a video frame.
+    themselves are not all kept; ``orig_img`` then reads the file again, and raises InputError for what was no image
+    file: a video frame, an array, a PIL image (which may lie otherwise than its file).
     """
 
     masks = None
@@ -148,6 +149,7 @@ class Results:
         *,
         speed: Mapping[str, float] | None = None,
         frame: int | None = None,
+        from_file: bool = False,
     ) -> None:
         self.orig_shape: tuple[int, int] = (int(orig_img.shape[0]), int(orig_img.shape[1]))
         self.path = path
@@ -155,6 +157,7 @@ class Results:
         self.boxes = Boxes(boxes, self.orig_shape)
         self.speed = dict(speed or {})
         self.frame = frame
+        self._from_file = from_file
         self._image: Pixels | None = orig_img
 
     @property
@@ -162,9 +165,10 @@ class Results:
         """The picture, ``uint8 [H, W, 3]`` RGB."""
         if self._image is not None:
             return self._image
-        if self.frame is not None or not os.path.isfile(self.path):
+        path = os.path.expanduser(self.path)
+        if not self._from_file or not os.path.isfile(path):
             raise InputError(f"{self.path}: the picture was not kept; predict with stream=True and use it in the loop")
-        return read_image(self.path)
+        return read_image(path)
 
     def drop_image(self) -> None:
         """Lets go of the pixels."""
@@ -245,10 +249,11 @@ class Results:
         return str(txt_file)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path | None = None) -> list[str]:
-        """Writes every box as ``save_dir/<class>/<file name>-<n>.jpg`` and returns the paths."""
+        """Writes every box as ``save_dir/<class>/<file name>-<n>.jpg`` and returns the paths. All stay inside
+        ``save_dir``: separators in the names become ``_``."""
         from leyolo.predict.writers import safe_name, write_picture
 
-        stem = str(file_name if file_name is not None else self._name())
+        stem = safe_name(str(file_name if file_name is not None else self._name()))
         image, paths = self.orig_img, []
         for number, (x1, y1, x2, y2, _, cls) in enumerate(self.boxes.data.tolist()):
             left, top = int(x1), int(y1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from leyolo.errors import LeYOLOError
+from leyolo.errors import LeYOLOError, UsageError
 from leyolo.predict import sources
 from leyolo.predict.pipeline import Pipeline, Settings
 from leyolo.predict.prefetch import Loaded, load, prefetched
@@ -35,10 +35,10 @@ def run(
             continue
         waiting.append(loaded)
         if len(waiting) == settings.batch:
-            yield from _predict(pipeline, names, waiting, settings)
+            yield from _predict(pipeline, names, waiting, settings, on_error)
             waiting = []
     if waiting:
-        yield from _predict(pipeline, names, waiting, settings)
+        yield from _predict(pipeline, names, waiting, settings, on_error)
 
 
 def _loaded(source: Any, options: sources.Options, depth: int) -> Iterator[Loaded]:
@@ -53,13 +53,25 @@ def _loaded(source: Any, options: sources.Options, depth: int) -> Iterator[Loade
 
 
 def _predict(
-    pipeline: Pipeline, names: Mapping[int, str], loaded: list[Loaded], settings: Settings
+    pipeline: Pipeline, names: Mapping[int, str], loaded: list[Loaded], settings: Settings, on_error: OnError
 ) -> Iterator[Results]:
     images = [each.pixels for each in loaded if each.pixels is not None]
-    for each, pixels, found in zip(loaded, images, pipeline(images, settings), strict=True):
+    try:
+        detected = pipeline(images, settings)
+    except (ValueError, TypeError, MemoryError) as error:
+        if isinstance(error, UsageError):
+            raise
+        if len(loaded) == 1:
+            on_error(loaded[0].item.path, sources.unreadable(error))
+        for each in loaded if len(loaded) > 1 else ():  # the others of the batch have done nothing wrong
+            yield from _predict(pipeline, names, [each], settings, on_error)
+        return
+    for each, pixels, found in zip(loaded, images, detected, strict=True):
         rows = np.concatenate([found.boxes, found.scores[:, None], found.labels[:, None]], axis=1, dtype=np.float32)
         speed = {"decode": each.milliseconds, **found.speed}
-        yield Results(pixels, each.item.path, names, rows, speed=speed, frame=each.item.frame)
+        yield Results(
+            pixels, each.item.path, names, rows, speed=speed, frame=each.item.frame, from_file=each.item.from_file
+        )
 
 
 def collect(results: Iterator[Results]) -> list[Results]:

@@ -24,6 +24,7 @@ from leyolo.errors import InputError, LeYOLOError, MissingDependencyError, Usage
 from leyolo.predict import stdin, video
 from leyolo.predict.arrays import is_pil, is_tensor, pixels_of
 from leyolo.predict.images import IMAGE_SUFFIXES, Pixels, decode_image, read_image
+from leyolo.predict.pipeline import check_count, check_flag
 
 LIST_SUFFIXES = frozenset((".txt", ".csv"))
 _PATH_COLUMNS = ("path", "image", "image_path", "file", "file_name", "filename", "source", "url")
@@ -38,6 +39,8 @@ class Item:
     load: Callable[[], Pixels]
     frame: int | None = None
     """Frame number within a video, None for a still picture."""
+    from_file: bool = False
+    """Whether ``path`` is the file that the pixels come from, so that it may be read again."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ class Options:
     bgr: bool = False
 
     def __post_init__(self) -> None:
-        if self.vid_stride < 1:
-            raise UsageError(f"vid_stride must be at least 1, got {self.vid_stride}")
+        check_count("vid_stride", self.vid_stride)
+        for name in ("recursive", "as_list", "bgr"):
+            check_flag(name, getattr(self, name))
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -98,6 +102,8 @@ def count(source: object, options: Options) -> int | None:
 
 def items(source: Any, options: Options) -> Iterator[Item]:
     """The pictures of ``source`` in order. What is wrong with one shows in its ``load``, so that the rest goes on."""
+    if isinstance(source, str) and not source:
+        raise UsageError("source is empty: expected a path, URL, camera number, picture or an iterable of them")
     numbers = iter(range(sys.maxsize))
     return _items(source, options, numbers)
 
@@ -172,6 +178,9 @@ def _is_url(text: str) -> bool:
 
 
 def _from_text(text: str, options: Options) -> Iterator[Item]:
+    if not text:
+        yield _failed("''", UsageError("source is empty: expected a path, URL or camera number"))
+        return
     if text == "-":
         yield from _from_pipe(options)
         return
@@ -266,7 +275,7 @@ def _from_path(path: str, options: Options) -> Iterator[Item]:
     elif _is_url(path):
         yield Item(path, lambda: decode_image(_download(path)))
     else:
-        yield Item(path, lambda: read_image(os.path.expanduser(path)))
+        yield Item(path, lambda: read_image(os.path.expanduser(path)), from_file=True)
 
 
 def _from_video(source: str, options: Options) -> Iterator[Item]:

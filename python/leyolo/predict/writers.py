@@ -47,9 +47,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _is_special(path: Path) -> bool:
-    if os.path.abspath(path).startswith(("/dev/", "/proc/")) and os.path.exists(path):
-        return True  # also where it leads to a file: that one is already open, and must not be replaced
-    return os.path.exists(path) and not os.path.isfile(path)
+    """Whether it is there and no regular file, or leads to a file that this process has open already."""
+    ours = os.path.abspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return os.path.exists(path) and (ours or not os.path.isfile(path))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -108,7 +108,7 @@ def predict(
     ] = None,
     save_txt: Annotated[bool, typer.Option("--save-txt", help="Save YOLO text files.", rich_help_panel=_SAVE)] = False,
     save_conf: Annotated[
-        bool, typer.Option("--save-conf", help="Confidences in the text files.", rich_help_panel=_SAVE)
+        bool, typer.Option("--save-conf", help="Save YOLO text files with confidences.", rich_help_panel=_SAVE)
     ] = False,
     save_crop: Annotated[
         bool, typer.Option("--save-crop", help="Save every box as a picture.", rich_help_panel=_SAVE)
@@ -156,13 +156,14 @@ def predict(
     ] = True,
 ) -> None:
     """Detect objects in pictures, folders, lists, URLs, videos, cameras or a pipe."""
-    if not sources:
+    if not sources or "" in sources:
         raise UsageError("predict: no source given\nFor example: leyolo predict picture.jpg")
     if format is None and output is not None:
         format = {".csv": "csv", ".json": "coco"}.get(output.suffix.lower(), "jsonl")
     if format is not None and format not in _FORMATS:
         raise UsageError(f"--format must be one of {', '.join(_FORMATS)}, got '{format}'.{nearest(format, _FORMATS)}")
     size = _sizes(imgsz)
+    save_txt = save_txt or save_conf
     if line_width is not None and line_width < 1:
         raise UsageError(f"--line-width must be at least 1, got {line_width}")
 
@@ -191,19 +192,29 @@ def predict(
         "crop": save_crop,
         "json": save_json,
     }
-    folder = _run_folder(project, name, exist_ok) if any(wanted.values()) else None
-    writers = _writers(folder, wanted, save_conf, vid_stride, plot)
-    writers += _data_writer(format, output)
+    pipeline = leyolo.pipeline  # first, because it may fail
+    writers = _data_writer(format, output)
     total = None if quiet or not sys.stderr.isatty() else reading.count(source, options)
     report = Report(quiet=quiet, verbose=verbose and not quiet, total=total)
-    with report:
-        results = run(leyolo.pipeline, leyolo.names, source, settings, options, report.failed)
-        _write_all(results, writers, report, plot if show else None)
-    if folder is not None and not any(folder.iterdir()):
-        folder.rmdir()  # nothing came: no empty run folders
-        folder = None
+    folder = _run_folder(project, name, exist_ok) if any(wanted.values()) else None
+    try:
+        writers += _writers(folder, wanted, save_conf, vid_stride, plot)
+        with report:
+            results = run(pipeline, leyolo.names, source, settings, options, report.failed)
+            _write_all(results, writers, report, plot if show else None)
+    finally:
+        if folder is not None and _removed_if_empty(folder):
+            folder = None
     report.summary(folder)
     raise typer.Exit(report.exit_code)
+
+
+def _removed_if_empty(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _write_all(results: Any, writers: Sequence[Writer], report: Report, show: dict[str, Any] | None) -> None:
