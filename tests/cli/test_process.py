@@ -154,6 +154,10 @@ def test_a_reader_that_leaves_is_no_error(weights_file: Path, picture: Picture, 
         assert running.wait(60) == 0
 
 
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows interrupts differently")
 @pytest.mark.parametrize("waiting", [True, False])
 def test_ctrl_c(weights_file: Path, picture: Picture, tmp_path: Path, waiting: bool) -> None:
@@ -175,7 +179,8 @@ def test_ctrl_c(weights_file: Path, picture: Picture, tmp_path: Path, waiting: b
     ]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=env, **pipes) as running:
+    # Where the tests run in the background, SIGINT is ignored, and what they start would inherit that.
+    with subprocess.Popen(command, env=env, preexec_fn=_interruptible, **pipes) as running:
         if waiting:
             running.stdin.write(picture().read_bytes())
             running.stdin.flush()
