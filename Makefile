@@ -38,9 +38,9 @@ test-cpp: $(VENV)/.created
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cmake --build build/sanitize
 	for isa in baseline avx2 avx512; do LEYOLO_ISA=$$isa build/sanitize/tests/cpp/leyolo_tests || exit 1; done
 
-# Kernels on every instruction set that the machine runs, then everything on the best one.
+# Kernels, the network and official detections on every instruction set of the machine, then everything on the best one.
 test: $(VENV)/.installed test-cpp
-	for isa in baseline avx2; do LEYOLO_ISA=$$isa $(python) -m pytest -q tests/ops tests/runtime || exit 1; done
+	for isa in baseline avx2; do LEYOLO_ISA=$$isa $(python) -m pytest -q tests/ops tests/runtime tests/predict/test_model.py || exit 1; done
 	$(python) -m pytest -q
 
 lint: $(VENV)/.installed

@@ -193,7 +193,7 @@ def test_redirects_to_plain_http_are_refused(server: Server, target: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "base", ["http://example.org/", "ftp://example.org/", "file:///tmp/", "http://127.0.0.1.evil.org/"]
+    "base", ["http://example.org/", "ftp://example.org/", "file:///etc/", "http://127.0.0.1.evil.org/"]
 )
 def test_plain_http_is_refused(base: str) -> None:
     with pytest.raises(WeightsError, match="expected an https address"):
