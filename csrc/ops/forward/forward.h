@@ -1,6 +1,7 @@
 // A whole network in one call: a list of fused steps over one arena. Nothing is copied for a concatenation: its
-// producers write into slices of one buffer (a pixel pitch larger than their channels). Wide maps never exist as a whole:
-// a chain of steps runs row by row (core/stream.h). The images of a batch go one after another, or one per thread.
+// producers write into slices of one buffer (a pixel pitch larger than their channels). Wide maps never exist as a
+// whole: a chain of steps runs row by row (core/stream.h). The images of a batch go one after another, or one per
+// thread.
 #pragma once
 
 #include "core/context.h"
@@ -37,7 +38,8 @@ enum StepField : int {
 };
 
 // The row in front of a chain: the next `kChainSteps` steps run row by row, each reading what the one before it wrote.
-// All but the last write to windows, which lie in the arena: `kChainWindowSize` values for each of `kChainPieces` threads.
+// All but the last write to windows, which lie in the arena: `kChainWindowSize` values for each of `kChainPieces`
+// threads.
 enum ChainField : int { kChainSteps = 1, kChainBand, kChainPieces, kChainWindows, kChainWindowSize };
 
 // unit: bytes 0..255 of the input image to 0..1, the only reader of an image of bytes.

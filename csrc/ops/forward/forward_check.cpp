@@ -41,9 +41,8 @@ void check_residual(int64_t i, int64_t const* s, int64_t arena_size) {
 void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
   int64_t const w = s[kWeight], k = s[kKernel];
   check(w >= 0 && w < sizes.weight_count, "forward: step ", i, ": there is no weight ", w);
-  int64_t const expected = Step(s[kKind]) == Step::conv2d
-                               ? conv2d_packed_size(s[kOutChannels], s[kInChannels], k)
-                               : depthwise_packed_size(s[kInChannels], k, k);
+  int64_t const expected = Step(s[kKind]) == Step::conv2d ? conv2d_packed_size(s[kOutChannels], s[kInChannels], k)
+                                                          : depthwise_packed_size(s[kInChannels], k, k);
   check(sizes.weights[w].dtype == DType::f32 && sizes.weights[w].numel() == expected, "forward: step ", i, ": weight ",
         w, " must be float32 of ", expected, " packed values, got ", sizes.weights[w]);
 }
@@ -108,7 +107,8 @@ int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, Sizes co
   check_extent(first, "windows", chain[kChainWindows], 1, pieces, 1, sizes.arena);
   check(size <= (sizes.arena - chain[kChainWindows]) / pieces, "forward: step ", first, ": windows of ", pieces, " x ",
         size, " values at ", chain[kChainWindows], " do not fit into ", sizes.arena, " values");
-  auto const outside = [&](int64_t i, char const* what, int64_t offset, int64_t pitch, int64_t pixels, int64_t channels) {
+  auto const outside = [&](int64_t i, char const* what, int64_t offset, int64_t pitch, int64_t pixels,
+                           int64_t channels) {
     check(apart(chain[kChainWindows], pieces * size, offset, (pixels - 1) * pitch + channels), "forward: step ", i,
           ": the ", what, " overlaps the chain's windows");
   };
@@ -135,8 +135,7 @@ int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, Sizes co
     }
     if (j == 1) {
       check_input(i, s, sizes);
-      if (s[kXSpace] == kArena)
-        outside(i, "input", s[kXOffset], s[kXPitch], s[kHeight] * s[kWidth], s[kInChannels]);
+      if (s[kXSpace] == kArena) outside(i, "input", s[kXOffset], s[kXPitch], s[kHeight] * s[kWidth], s[kInChannels]);
     } else {
       int64_t const* const before = s - kStepFields;
       check(s[kXSpace] == kWindow && s[kXPitch] == before[kYPitch] && s[kHeight] == before[kOutHeight] &&

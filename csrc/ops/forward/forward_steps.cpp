@@ -120,8 +120,14 @@ void run_chain(int64_t const* chain, Memory const& memory, Context const& contex
     int64_t const* const s = chain + (i + 1) * kStepFields;
     bound[i] = {s, &memory};
     bool const unit = Step(s[kKind]) == Step::unit;
-    layers[i] = {s[kOutHeight],      unit ? 1 : s[kKernel],   unit ? 1 : s[kStride], unit ? 0 : s[kPadding],
-                 4 * s[kOutWidth] * s[kYPitch], s[kWindowRows], run_band,             &bound[i]};
+    layers[i] = {s[kOutHeight],
+                 unit ? 1 : s[kKernel],
+                 unit ? 1 : s[kStride],
+                 unit ? 0 : s[kPadding],
+                 4 * s[kOutWidth] * s[kYPitch],
+                 s[kWindowRows],
+                 run_band,
+                 &bound[i]};
   }
   stream(layers, count, input_of(bound[0].s, memory), reinterpret_cast<char*>(output_of(bound[count - 1].s, memory)),
          chain[kChainBand], chain[kChainPieces], reinterpret_cast<char*>(memory.arena + chain[kChainWindows]),
@@ -140,8 +146,8 @@ void run_step(int64_t const* s, Memory const& memory, Context const& context) {
     case Step::conv2d: return conv2d_image(conv2d_args(b, x, y), context);
     case Step::depthwise: return depthwise_image(depthwise_args(b, x, y), context);
     case Step::max_pool:
-      return max_pool2d_image({x, y, s[kHeight], s[kWidth], s[kXPitch], s[kYPitch], int(s[kInChannels]), int(s[kKernel])},
-                              context);
+      return max_pool2d_image(
+          {x, y, s[kHeight], s[kWidth], s[kXPitch], s[kYPitch], int(s[kInChannels]), int(s[kKernel])}, context);
     case Step::upsample2x: return upsample2x(s, x, y, context);
     default:
       return parallel_for(context, 0, s[kHeight], 32,
