@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from leyolo import _C
 from leyolo.errors import UsageError, nearest
-from leyolo.geometry import anchor_points, unletterbox_boxes
+from leyolo.geometry import Letterbox, anchor_points, letterbox, unletterbox_boxes
 from leyolo.predict.images import Pixels
 
 Array = NDArray[Any]
@@ -126,7 +126,8 @@ def _listed_classes(classes: Any, ids: Mapping[str, int]) -> Iterator[int | str]
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes of one picture, best first: xyxy in picture pixels, clipped to the picture."""
+    """Boxes of one picture, best first: xyxy in picture pixels, clipped to the picture. ``speed``: its share of its
+    batch's milliseconds, by stage."""
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -151,29 +152,31 @@ class Pipeline:
     def __call__(self, images: Sequence[Pixels], settings: Settings) -> list[Detections]:
         """Boxes of every picture. Pictures whose network inputs have the same shape run as one batch."""
         done: dict[int, Detections] = {}
-        inputs: dict[tuple[int, ...], list[tuple[int, Array, float, tuple[int, int], float]]] = {}
+        groups: dict[tuple[int, int], list[tuple[int, Letterbox]]] = {}
+        stride = max(self.strides)
         for index, image in enumerate(images):
+            rows, columns, _ = image.shape
+            box = letterbox(rows, columns, settings.imgsz, stride=stride, rect=settings.rect)
+            groups.setdefault((box.height, box.width), []).append((index, box))
+        for shape, group in groups.items():
             start = time.perf_counter()
-            x, scale, offset = _C.letterbox(image, settings.imgsz, stride=max(self.strides), rect=settings.rect)
-            x = x.reshape(x.shape[-3:])
-            inputs.setdefault(x.shape, []).append((index, x, scale, offset, (time.perf_counter() - start) * 1e3))
-        for shape, group in inputs.items():
-            begin = time.perf_counter()
-            batch = group[0][1][None] if len(group) == 1 else np.stack([x for _, x, *_ in group])
+            batch = np.empty((len(group), *shape, 3), np.float32)
+            for row, (index, _) in enumerate(group):
+                out = batch[row : row + 1]
+                _C.letterbox(images[index], settings.imgsz, stride=stride, rect=settings.rect, out=out)
             ready = time.perf_counter()
             logits = self.engine(batch)
             inferred = time.perf_counter()
-            found = self.postprocess(logits, shape[0], shape[1], settings)
-            each = (time.perf_counter() - inferred) * 1e3 / len(group)
-            for (index, _, scale, (left, top), before), (boxes, scores, labels) in zip(group, found, strict=True):
-                start = time.perf_counter()
-                placed = unletterbox_boxes(boxes, images[index].shape, shape[:2], scale=scale, padding=(left, top))
-                speed = {
-                    "preprocess": before + (ready - begin) * 1e3 / len(group),
-                    "inference": (inferred - ready) * 1e3 / len(group),
-                    "postprocess": each + (time.perf_counter() - start) * 1e3,
-                }
-                done[index] = Detections(placed, scores, labels, speed)
+            found = self.postprocess(logits, *shape, settings)
+            boxes = [
+                unletterbox_boxes(each, images[index].shape, shape, scale=box.scale, padding=(box.left, box.top))
+                for (index, box), (each, _, _) in zip(group, found, strict=True)
+            ]
+            stages = {"preprocess": ready - start, "inference": inferred - ready}
+            stages["postprocess"] = time.perf_counter() - inferred
+            speed = {stage: seconds * 1e3 / len(group) for stage, seconds in stages.items()}
+            for (index, _), placed, (_, scores, labels) in zip(group, boxes, found, strict=True):
+                done[index] = Detections(placed, scores, labels, dict(speed))
         return [done[i] for i in range(len(images))]
 
     def postprocess(
