@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -256,6 +257,7 @@ def test_a_long_list_lets_pictures_go(
         ({"rect": "False"}, "rect must be True or False, got 'False'"),
         ({"agnostic_nms": "no"}, "agnostic_nms must be True or False"),
         ({"multi_label": None}, "multi_label must be True or False"),
+        ({"fast_decode": "yes"}, "fast_decode must be True or False"),
     ],
 )
 def test_bounds_and_flags(options: dict[str, Any], message: str) -> None:
@@ -324,3 +326,36 @@ def test_a_picture_that_the_network_refuses_is_reported_and_the_rest_of_its_batc
     )
     assert [Path(result.path).name for result in found] == ["a.png", "b.png"]
     assert errors == [("image0", "cannot be read (ValueError: letterbox: refused)")]
+
+
+def test_fast_decode_gives_boxes_and_pictures_of_the_whole(
+    pipeline: Pipeline, engine: Any, names: dict[int, str], picture: Callable[..., Path]
+) -> None:
+    path = picture("a.jpg", size=(64, 96), quality=100)
+    big = path.with_name("big.jpg")
+    Image.open(path).resize((390, 258), Image.Resampling.NEAREST).save(big, quality=100)
+    sources = [big, big.read_bytes(), path, np.asarray(Image.open(big))]
+    settings = Settings(imgsz=96, fast_decode=True)
+    errors: list[str] = []
+    found = collect(run(pipeline, names, sources, settings, Options(), lambda path, error: errors.append(str(error))))
+    assert not errors
+    assert [r.orig_shape for r in found] == [(258, 390), (258, 390), (64, 96), (258, 390)]
+    assert [r.kept_bytes for r in found] == [0, 0, 64 * 96 * 3, 258 * 390 * 3]
+    for result in found:
+        np.testing.assert_allclose(result.boxes.xyxyn, found[2].boxes.xyxyn, atol=0.01)
+        assert result.orig_img.shape == (*result.orig_shape, 3)
+    for result in (found[0], found[1], pickle.loads(pickle.dumps(found[1]))):
+        np.testing.assert_array_equal(result.orig_img, found[3].orig_img)
+    assert found[0].plot().shape == (258, 390, 3)
+    big.unlink()
+    with pytest.raises(InputError, match="the picture was not kept"):
+        _ = found[0].orig_img
+
+
+def test_fast_decode_reports_what_cannot_be_read(pipeline: Pipeline, names: dict[int, str], tmp_path: Path) -> None:
+    errors: list[str] = []
+    sources = [tmp_path / "none.jpg", b"\xff\xd8nothing"]
+    settings = Settings(imgsz=96, fast_decode=True)
+    assert not list(run(pipeline, names, sources, settings, Options(), lambda _, error: errors.append(str(error))))
+    assert errors[0] == "no such file"
+    assert "not an image" in errors[1] or "damaged" in errors[1]

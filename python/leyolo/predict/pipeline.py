@@ -40,6 +40,7 @@ class Settings:
     multi_label: bool = False
     rect: bool = False
     batch: int = 1
+    fast_decode: bool = False
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
@@ -50,7 +51,7 @@ class Settings:
                 raise UsageError(f"{name} must be within 0..1, got {value:g}")
         for name, most in (("max_det", MAX_DET), ("batch", MAX_BATCH)):
             check_count(name, getattr(self, name), most)
-        for name in ("agnostic_nms", "multi_label", "rect"):
+        for name in ("agnostic_nms", "multi_label", "rect", "fast_decode"):
             check_flag(name, getattr(self, name))
 
 
