@@ -174,6 +174,19 @@ def noise(format: str) -> bytes:
     return encoded(Image.fromarray(pixels), format)
 
 
+def test_exif_is_found_behind_whatever_comes_first(decoder: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(gradient()), "JPEG", exif=exif, comment=b"c" * 1000)
+    at = data.index(b"\xff\xe1")
+    comment = b"\xff\xfe\x00\x04hi"
+    for before in (b"", b"\xff\xff", comment, comment * 3000):
+        assert decode_image(data[:at] + before + data[at:]).shape == (40, 24, 3)
+    for end in range(len(data[:at]) + 12):
+        with pytest.raises(InputError):
+            decode_image(data[:end])
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
 def test_truncated_files_are_errors_not_half_pictures(decoder: str, format: str, part: float) -> None:

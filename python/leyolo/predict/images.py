@@ -242,13 +242,26 @@ def _open(data: bytes) -> Image.Image:
 
 def _jpeg_orientation(data: bytes) -> int:
     """The EXIF orientation 1..8 of a JPEG; 1 where there is none."""
-    if b"Exif\0\0" not in data[: 1 << 17]:
+    if not _has_exif(data):
         return 1
     try:
         value = _open(data).getexif().get(0x0112, 1)
     except Exception:
         return 1  # damaged EXIF says nothing about the picture
     return value if value in range(1, 9) else 1
+
+
+def _has_exif(data: bytes) -> bool:
+    """Whether a segment before the picture itself is EXIF; True also where the segments are out of order."""
+    at = 2
+    while at + 1 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            return True
+        if marker == 0xDA:
+            return False
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return True
 
 
 def _turned(pixels: Pixels, orientation: int) -> Pixels:
