@@ -19,8 +19,10 @@ from leyolo.geometry import Letterbox, anchor_points, letterbox, unletterbox_box
 from leyolo.predict.images import Pixels
 
 Array = NDArray[Any]
+Candidates = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""``float32 [B, H, W, 3]`` in 0..1 -> logits ``float32 [B, A, 4R + C]`` (yolox head: ``[B, A, 4 + 1 + C]``)."""
+"""``float32 [B, H, W, 3]`` in 0..1 -> logits ``float32 [B, A, 4R + C]`` (yolox head: ``[B, A, 4 + 1 + C]``). An engine
+that has a method ``detect`` (``leyolo.runtime.Engine``) gives the candidates of a leyolo head itself."""
 
 
 MAX_SIDE, MAX_DET, MAX_BATCH = 8192, 100_000, 4096
@@ -166,9 +168,9 @@ class Pipeline:
                 out = batch[row : row + 1]
                 _C.letterbox(images[index], settings.imgsz, stride=stride, rect=settings.rect, out=out)
             ready = time.perf_counter()
-            logits = self.engine(batch)
+            candidates = self._candidates(batch, settings)
             inferred = time.perf_counter()
-            found = self.postprocess(logits, *shape, settings)
+            found = _suppress(candidates, settings)
             boxes = [
                 unletterbox_boxes(each, images[index].shape, shape, scale=box.scale, padding=(box.left, box.top))
                 for (index, box), (each, _, _) in zip(group, found, strict=True)
@@ -180,36 +182,36 @@ class Pipeline:
                 done[index] = Detections(placed, scores, labels, dict(speed))
         return [done[i] for i in range(len(images))]
 
-    def postprocess(
-        self, logits: Array, height: int, width: int, settings: Settings
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
-        """Logits of a batch of ``height x width`` inputs to (boxes in input pixels, scores, labels), best first."""
-        centers, strides = _anchors(height, width, self.strides)
-        boxes, scores, labels, counts = self._decode(logits, centers, strides, settings)
-        if settings.classes is not None:
-            scores = np.where(np.isin(labels, settings.classes), scores, np.float32(-1))
-        indices, kept = _C.nms_padded(
-            boxes,
-            scores,
-            None if settings.agnostic_nms else labels,
-            iou_threshold=settings.iou,
-            max_det=settings.max_det,
-            score_threshold=settings.conf,
-            counts=counts,
-        )
-        rows = [index[:n] for index, n in zip(indices, kept, strict=True)]
-        return [(boxes[b][r], scores[b][r], labels[b][r]) for b, r in enumerate(rows)]
-
-    def _decode(self, logits: Array, centers: Array, strides: Array, settings: Settings) -> tuple[Array, ...]:
+    def _candidates(self, x: Array, settings: Settings) -> Candidates:
+        """Boxes in input pixels, scores, labels and counts of a batch."""
+        conf, multi = settings.conf, settings.multi_label
+        detect = getattr(self.engine, "detect", None)
+        if detect is not None and self.head == "leyolo":
+            found: Candidates = detect(x, score_threshold=conf, multi_label=multi)
+            return found
+        logits = self.engine(x)
+        centers, strides = _anchors(x.shape[1], x.shape[2], self.strides)
         if self.head == "yolox":
-            return _C.yolox_decode(
-                logits, centers, strides, score_threshold=settings.conf, multi_label=settings.multi_label
-            )
-        return _C.detect_decode(
-            logits,
-            centers,
-            strides,
-            reg_max=(logits.shape[-1] - self.num_classes) // 4,
-            score_threshold=settings.conf,
-            multi_label=settings.multi_label,
-        )
+            return _C.yolox_decode(logits, centers, strides, score_threshold=conf, multi_label=multi)
+        bins = (logits.shape[-1] - self.num_classes) // 4
+        return _C.detect_decode(logits, centers, strides, reg_max=bins, score_threshold=conf, multi_label=multi)
+
+
+def _suppress(
+    candidates: Candidates, settings: Settings
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
+    """Candidates of a batch to (boxes, scores, labels) of every picture, best first."""
+    boxes, scores, labels, counts = candidates
+    if settings.classes is not None:
+        scores = np.where(np.isin(labels, settings.classes), scores, np.float32(-1))
+    indices, kept = _C.nms_padded(
+        boxes,
+        scores,
+        None if settings.agnostic_nms else labels,
+        iou_threshold=settings.iou,
+        max_det=settings.max_det,
+        score_threshold=settings.conf,
+        counts=counts,
+    )
+    rows = [index[:n] for index, n in zip(indices, kept, strict=True)]
+    return [(boxes[b][r], scores[b][r], labels[b][r]) for b, r in enumerate(rows)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import leyolo._C as C
+from leyolo.geometry import anchor_points
 from leyolo.models.config import lookup
 from leyolo.runtime.fold import fold
 from leyolo.runtime.lower import Network
@@ -57,12 +59,59 @@ class Engine:
         Returns:
             float32 [B, A, K]: K = 4 * reg_max + C (leyolo head), or 4 + 1 + C (yolox head).
         """
-        if x.ndim != 4 or x.shape[3] != 3:
-            raise ValueError(f"x must be [B, H, W, 3], got {list(x.shape)}")
+        _check(x)
         program = self.program(x.shape[1], x.shape[2])
-        # Several images run side by side, an arena each.
-        arena = scratch(program.arena_size * max(1, min(len(x), C.num_threads())))
+        arena = scratch(_arenas(program, len(x)))
         result: NDArray[np.float32] = C.forward(
             x, program.steps, self.network.weights, arena, program.arena_size, list(program.shape), out
         )
         return result
+
+    def detect(
+        self, x: NDArray[np.float32], *, score_threshold: float = 0.25, multi_label: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """Candidates of a batch (leyolo head only): what ``detect_decode`` makes of the logits, to the bit.
+
+        The last box layer runs only where there is a candidate; the logits as a whole never exist.
+
+        Args:
+            x: as for a call.
+            score_threshold, multi_label: as for :func:`leyolo.ops.detect_decode`.
+
+        Returns:
+            boxes float32 [B, K, 4] xyxy in pixels of ``x``, scores float32 [B, K], labels int64 [B, K], counts int64
+            [B]; what lies behind the counts is undefined.
+        """
+        _check(x)
+        batch, height, width, _ = x.shape
+        program = self.network.program(height, width, features=True)
+        centers, strides = _anchors(height, width, self.config.strides)
+        arena = _arenas(program, batch)
+        memory = scratch(arena + batch * program.shape[0])
+        out = memory[arena : arena + batch * program.shape[0]].reshape(batch, -1)
+        C.forward(x, program.steps, self.network.weights, memory[:arena], program.arena_size, list(program.shape), out)
+        end = len(strides) * self.network.feature_width
+        return C.detect_decode_features(
+            out[:, end:].reshape(batch, len(strides), -1),
+            out[:, :end].reshape(batch, len(strides), -1)[..., : self.config.box_width],
+            self.network.box_layers,
+            [(height // stride) * (width // stride) for stride in self.config.strides],
+            centers,
+            strides,
+            reg_max=self.config.reg_max,
+            score_threshold=score_threshold,
+            multi_label=multi_label,
+        )
+
+
+_anchors = lru_cache(maxsize=32)(anchor_points)
+
+
+def _check(x: NDArray[Any]) -> None:
+    if x.ndim != 4 or x.shape[3] != 3:
+        raise ValueError(f"x must be [B, H, W, 3], got {list(x.shape)}")
+
+
+def _arenas(program: Program, images: int) -> int:
+    """Values of scratch for a batch: several images run side by side, an arena each."""
+    return program.arena_size * max(1, min(images, C.num_threads()))

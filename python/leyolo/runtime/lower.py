@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import leyolo._C as C
 from leyolo.models.config import IMAGE, ModelConfig
 from leyolo.runtime.fold import Weights
-from leyolo.runtime.program import INPUT, NONE, OUTPUT, SILU, Buffer, Builder, Program, Slot
+from leyolo.runtime.program import INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot
 
 Packed = NDArray[np.float32]
 
@@ -30,7 +30,7 @@ class Network:
         self.weights: list[Packed] = []
         self._folded = folded
         self._packed: dict[tuple[str, ...], tuple[int, int]] = {}
-        self._programs: dict[tuple[int, int], Program] = {}
+        self._programs: dict[tuple[int, int, bool], Program] = {}
         smallest = max(config.strides)
         self.program(smallest, smallest)  # packs every weight: later programs only look them up
         self._folded = {}
@@ -40,14 +40,30 @@ class Network:
         """Channels of the logits."""
         return self.config.outputs(self.num_classes, self.head)
 
-    def program(self, height: int, width: int) -> Program:
-        """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise."""
-        if (height, width) not in self._programs:
+    def program(self, height: int, width: int, *, features: bool = False) -> Program:
+        """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise.
+
+        Their result is the logits [A, K]; with ``features`` (leyolo head only), what the last layers of the head read
+        [A, feature_width], then the class logits [A, C], in one row.
+        """
+        key = height, width, features
+        if key not in self._programs:
             multiple = max(self.config.strides)
             if height <= 0 or width <= 0 or height % multiple or width % multiple:
                 raise ValueError(f"height and width must be positive multiples of {multiple}, got {height} x {width}")
-            self._programs[height, width] = _Lowering(self, height, width).program()
-        return self._programs[height, width]
+            self._programs[key] = _Lowering(self, height, width, features).program()
+        return self._programs[key]
+
+    @property
+    def feature_width(self) -> int:
+        """Channels that the last layers of the leyolo head read at every level: those of the box branch, then those of
+        the class branch."""
+        return self.dense("head.box.0.0", "head.cls.0.0")[1]
+
+    @property
+    def box_layers(self) -> list[Packed]:
+        """The last layer of the box branch, packed, of every level; leyolo head only."""
+        return [self.weights[self.dense(f"head.box.{level}.3")[0]] for level in range(len(self.config.strides))]
 
     def dense(self, *names: str) -> tuple[int, int]:
         """Index of the packed weights of a dense convolution and its output channels; of several names, which read the
@@ -67,9 +83,10 @@ class Network:
 
 
 class _Lowering:
-    def __init__(self, network: Network, height: int, width: int) -> None:
+    def __init__(self, network: Network, height: int, width: int, features: bool) -> None:
         self.network, self.config = network, network.config
         self.size = height, width
+        self.features = features
         self.builder = Builder()
         self.slots: dict[int, Slot] = {IMAGE: Slot.whole(Buffer(height, width, 3, space=INPUT))}
         # A concatenation is a buffer that its producers write into: layer -> (concatenation, first channel).
@@ -88,11 +105,14 @@ class _Lowering:
     def program(self) -> Program:
         for index in sorted(self.config.used):
             self.slots[index] = self._layer(index)
-        if self.network.head == "yolox":
-            self._each_level(self._yolox_level)
-        else:
-            self._each_level(self._leyolo_level)
-        return self.builder.finish((self.config.anchors(*self.size), self.network.outputs))
+        anchors = self.config.anchors(*self.size)
+        if self.features:
+            outputs = self.network.feature_width, self.network.num_classes
+            self._each_level(self._leyolo_level_features, outputs)
+            return self.builder.finish((anchors * sum(outputs),))
+        lower = self._yolox_level if self.network.head == "yolox" else self._leyolo_level
+        self._each_level(lower, (self.network.outputs,))
+        return self.builder.finish((anchors, self.network.outputs))
 
     def _into(self, index: int) -> Slot | None:
         """Where layer ``index`` has to write, if that is decided by a concatenation."""
@@ -129,33 +149,43 @@ class _Lowering:
             return builder.conv2d(Slot.whole(pools), *network.dense(f"{name}.merge"), activation=SILU, into=into)
         return builder.upsample2x(x, into)
 
-    def _each_level(self, lower: Any) -> None:
-        """Calls ``lower(level, feature map, this level's rows of the logits)``."""
-        first = 0
+    def _each_level(self, lower: Any, outputs: tuple[int, ...]) -> None:
+        """Calls ``lower(level, feature map, *this level's rows of each output)``; outputs of that many channels lie one
+        behind the other."""
+        first, anchors = 0, self.config.anchors(*self.size)
         for level, (index, stride) in enumerate(zip(self.config.head_inputs, self.config.strides, strict=True)):
             height, width = (size // stride for size in self.size)
-            outputs = self.network.outputs
-            lower(level, self.slots[index], Buffer(height, width, outputs, space=OUTPUT, offset=first * outputs))
+            rows, start = [], 0
+            for channels in outputs:
+                rows.append(Buffer(height, width, channels, space=OUTPUT, offset=start + first * channels))
+                start += anchors * channels
+            lower(level, self.slots[index], *rows)
             first += height * width
 
     def _leyolo_level(self, level: int, x: Slot, logits: Buffer) -> None:
-        # Both branches have the same shape: their first three layers run side by side as one.
+        y = self._leyolo_branches(level, x)
+        split = self.config.box_width
+        weight, channels = self.network.dense(f"head.box.{level}.3")
+        self.builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=Slot(logits, 0, channels))
+        weight, classes = self.network.dense(f"head.cls.{level}.3")
+        self.builder.conv2d(
+            Slot(y.buffer, split, y.channels - split), weight, classes, into=Slot(logits, channels, classes)
+        )
+
+    def _leyolo_level_features(self, level: int, x: Slot, features: Buffer, classes: Buffer) -> None:
+        y = self._leyolo_branches(level, x, Slot.whole(features))
+        split = self.config.box_width
+        weight, channels = self.network.dense(f"head.cls.{level}.3")
+        self.builder.conv2d(Slot(y.buffer, split, y.channels - split), weight, channels, into=Slot.whole(classes))
+
+    def _leyolo_branches(self, level: int, x: Slot, into: Slot | None = None) -> Slot:
+        """What the last layers of both branches read. The branches have the same shape: their first three layers run
+        side by side as one."""
         network, builder = self.network, self.builder
         box, cls = f"head.box.{level}", f"head.cls.{level}"
         y = builder.conv2d(x, *network.dense(f"{box}.0", f"{cls}.0"), activation=SILU)
-        for j in (1, 2):
-            y = builder.depthwise(y, network.depthwise(f"{box}.{j}", f"{cls}.{j}"), kernel=3)
-        split = self.config.box_width
-        weight, channels = network.dense(f"{box}.3")
-        builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=Slot(logits, 0, channels))
-        weight, classes = network.dense(f"{cls}.3")
-        builder.conv2d(
-            Slot(y.buffer, split, y.channels - split),
-            weight,
-            classes,
-            activation=NONE,
-            into=Slot(logits, channels, classes),
-        )
+        y = builder.depthwise(y, network.depthwise(f"{box}.1", f"{cls}.1"), kernel=3)
+        return builder.depthwise(y, network.depthwise(f"{box}.2", f"{cls}.2"), kernel=3, into=into)
 
     def _yolox_level(self, level: int, x: Slot, logits: Buffer) -> None:
         network, builder = self.network, self.builder
