@@ -96,7 +96,7 @@ def test_threads_and_batches_change_nothing(official: Checkpoint) -> None:
 def same_candidates(found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
     assert np.array_equal(found[3], expected[3])
     for ours, theirs in zip(found[:3], expected[:3], strict=True):
-        assert ours.shape == theirs.shape
+        assert len(ours) == len(theirs)
         for image, count in enumerate(found[3]):
             assert ours[image, :count].tobytes() == theirs[image, :count].tobytes()
 
@@ -112,7 +112,7 @@ def test_candidates_are_those_of_the_logits(threshold: float, multi_label: bool,
     expected = C.detect_decode(engine(x), centers, strides, **options)
     threads = C.num_threads()
     try:
-        for n in (1, 2):
+        for n in (1, 2, 4):
             C.set_num_threads(n)
             same_candidates(engine.detect(x, **options), expected)
     finally:

@@ -68,7 +68,7 @@ def test_images_of_a_batch_are_independent() -> None:
     ("step", "column", "value", "text"),
     [
         (0, 0, 9, "unknown kind"),
-        (0, 1, 4, "unknown space"),
+        (0, 1, 2, "unknown space"),
         (0, 2, -1, "does not fit"),
         (0, 3, 2, "does not fit"),
         (0, 4, 9, "does not fit|do not lead"),

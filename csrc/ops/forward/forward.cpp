@@ -29,14 +29,12 @@ void check_extent(int64_t step, char const* what, int64_t offset, int64_t pitch,
 void check_step(int64_t i, int64_t const* s, int64_t x_size, int64_t y_size, int64_t arena_size, View const* weights,
                 int64_t weight_count) {
   check(s[kKind] >= 0 && s[kKind] <= 3, "forward: step ", i, ": unknown kind ", s[kKind]);
-  check(s[kXSpace] >= kArena && s[kXSpace] <= kOutput && (s[kYSpace] == kArena || s[kYSpace] == kOutput),
+  check((s[kXSpace] == kArena || s[kXSpace] == kInput) && (s[kYSpace] == kArena || s[kYSpace] == kOutput),
         "forward: step ", i, ": unknown space");
   for (int f : {kHeight, kWidth, kOutHeight, kOutWidth, kInChannels, kOutChannels})
     check(s[f] > 0 && s[f] < (1 << 20), "forward: step ", i, ": sizes must be positive, got ", s[f]);
   check_extent(i, "input", s[kXOffset], s[kXPitch], s[kHeight] * s[kWidth], s[kInChannels],
-               s[kXSpace] == kInput    ? x_size
-               : s[kXSpace] == kOutput ? y_size
-                                       : arena_size);
+               s[kXSpace] == kInput ? x_size : arena_size);
   check_extent(i, "output", s[kYOffset], s[kYPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels],
                s[kYSpace] == kOutput ? y_size : arena_size);
   activation_from(s[kActivation], "forward");
@@ -91,7 +89,7 @@ void upsample2x(int64_t const* s, float const* x, float* y, Context const& conte
 
 void run_step(int64_t const* s, float const* input, View const* weights, float* arena, float* output,
               Context const& context) {
-  float const* const x = (s[kXSpace] == kInput ? input : s[kXSpace] == kOutput ? output : arena) + s[kXOffset];
+  float const* const x = (s[kXSpace] == kInput ? input : arena) + s[kXOffset];
   float* const y = (s[kYSpace] == kOutput ? output : arena) + s[kYOffset];
   Activation const activation = Activation(s[kActivation]);
   int const in = int(s[kInChannels]), out = int(s[kOutChannels]), k = int(s[kKernel]), stride = int(s[kStride]),

@@ -9,8 +9,8 @@
 namespace leyolo {
 
 // One step per row of the program, int64. Offsets count float32 values; `x` lies in the input image when x_space is
-// kInput, in the output image when it is kOutput, else in the arena; `y` in the output image when y_space is kOutput,
-// else in the arena. Weights are packed (conv2d_pack, depthwise_pack), one array per layer.
+// kInput, else in the arena; `y` in the output image when y_space is kOutput. Weights are packed (conv2d_pack,
+// depthwise_pack), one array per layer.
 enum StepField : int {
   kKind,  // Step
   kXSpace,

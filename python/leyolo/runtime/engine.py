@@ -19,6 +19,7 @@ from leyolo.runtime.program import Program
 if TYPE_CHECKING:
     from leyolo.weights import Checkpoint
 
+Candidates = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 
 _local = threading.local()
 
@@ -67,9 +68,7 @@ class Engine:
         )
         return result
 
-    def detect(
-        self, x: NDArray[np.float32], *, score_threshold: float = 0.25, multi_label: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    def detect(self, x: NDArray[np.float32], *, score_threshold: float = 0.25, multi_label: bool = False) -> Candidates:
         """Candidates of a batch (leyolo head only): what ``detect_decode`` makes of the logits, to the bit.
 
         The last box layer runs only where there is a candidate; the logits as a whole never exist.
@@ -80,20 +79,33 @@ class Engine:
 
         Returns:
             boxes float32 [B, K, 4] xyxy in pixels of ``x``, scores float32 [B, K], labels int64 [B, K], counts int64
-            [B]; what lies behind the counts is undefined.
+            [B], with no count above K; what lies behind the counts is undefined.
         """
         _check(x)
+        together = C.num_threads()  # images at a time: the memory of a large batch would not come back
+        parts = [
+            self._detect(x[first : first + together], score_threshold, multi_label)
+            for first in range(0, max(1, len(x)), together)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        most = max(int(counts.max()) for *_, counts in parts)
+        boxes, scores, labels = (np.concatenate([part[i][:, :most] for part in parts]) for i in range(3))
+        return boxes, scores, labels, np.concatenate([counts for *_, counts in parts])
+
+    def _detect(self, x: NDArray[np.float32], score_threshold: float, multi_label: bool) -> Candidates:
         batch, height, width, _ = x.shape
         program = self.network.program(height, width, features=True)
         centers, strides = _anchors(height, width, self.config.strides)
-        arena = _arenas(program, batch)
-        memory = scratch(arena + batch * program.shape[0])
-        out = memory[arena : arena + batch * program.shape[0]].reshape(batch, -1)
-        C.forward(x, program.steps, self.network.weights, memory[:arena], program.arena_size, list(program.shape), out)
-        end = len(strides) * self.network.feature_width
+        arena, size = _arenas(program, batch), program.shape[0]
+        memory = scratch(arena + batch * size)
+        out = memory[arena : arena + batch * size].reshape(batch, size)
+        C.forward(x, program.steps, self.network.weights, memory[:arena], program.arena_size, [size], out)
+        anchors = len(strides)
+        features, classes = np.split(out, [anchors * self.config.box_width], axis=1)
         return C.detect_decode_features(
-            out[:, end:].reshape(batch, len(strides), -1),
-            out[:, :end].reshape(batch, len(strides), -1)[..., : self.config.box_width],
+            classes.reshape(batch, anchors, self.network.num_classes),
+            features.reshape(batch, anchors, self.config.box_width),
             self.network.box_layers,
             [(height // stride) * (width // stride) for stride in self.config.strides],
             centers,

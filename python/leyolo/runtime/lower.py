@@ -33,6 +33,8 @@ class Network:
         self._programs: dict[tuple[int, int, bool], Program] = {}
         smallest = max(config.strides)
         self.program(smallest, smallest)  # packs every weight: later programs only look them up
+        if head == "leyolo":
+            self.program(smallest, smallest, features=True)
         self._folded = {}
 
     @property
@@ -43,8 +45,8 @@ class Network:
     def program(self, height: int, width: int, *, features: bool = False) -> Program:
         """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise.
 
-        Their result is the logits [A, K]; with ``features`` (leyolo head only), what the last layers of the head read
-        [A, feature_width], then the class logits [A, C], in one row.
+        Their result is the logits [A, K]; with ``features`` (leyolo head only), what the last box layers read
+        [A, box_width], and behind it the class logits [A, C].
         """
         key = height, width, features
         if key not in self._programs:
@@ -53,12 +55,6 @@ class Network:
                 raise ValueError(f"height and width must be positive multiples of {multiple}, got {height} x {width}")
             self._programs[key] = _Lowering(self, height, width, features).program()
         return self._programs[key]
-
-    @property
-    def feature_width(self) -> int:
-        """Channels that the last layers of the leyolo head read at every level: those of the box branch, then those of
-        the class branch."""
-        return self.dense("head.box.0.0", "head.cls.0.0")[1]
 
     @property
     def box_layers(self) -> list[Packed]:
@@ -107,7 +103,7 @@ class _Lowering:
             self.slots[index] = self._layer(index)
         anchors = self.config.anchors(*self.size)
         if self.features:
-            outputs = self.network.feature_width, self.network.num_classes
+            outputs = self.config.box_width, self.network.num_classes
             self._each_level(self._leyolo_level_features, outputs)
             return self.builder.finish((anchors * sum(outputs),))
         lower = self._yolox_level if self.network.head == "yolox" else self._leyolo_level
@@ -163,29 +159,31 @@ class _Lowering:
             first += height * width
 
     def _leyolo_level(self, level: int, x: Slot, logits: Buffer) -> None:
+        network, builder = self.network, self.builder
+        box, cls = f"head.box.{level}", f"head.cls.{level}"
         y = self._leyolo_branches(level, x)
+        y = builder.depthwise(y, network.depthwise(f"{box}.2", f"{cls}.2"), kernel=3)
         split = self.config.box_width
-        weight, channels = self.network.dense(f"head.box.{level}.3")
-        self.builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=Slot(logits, 0, channels))
-        weight, classes = self.network.dense(f"head.cls.{level}.3")
-        self.builder.conv2d(
-            Slot(y.buffer, split, y.channels - split), weight, classes, into=Slot(logits, channels, classes)
-        )
+        weight, channels = network.dense(f"{box}.3")
+        builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=Slot(logits, 0, channels))
+        weight, classes = network.dense(f"{cls}.3")
+        builder.conv2d(Slot(y.buffer, split, y.channels - split), weight, classes, into=Slot(logits, channels, classes))
 
     def _leyolo_level_features(self, level: int, x: Slot, features: Buffer, classes: Buffer) -> None:
-        y = self._leyolo_branches(level, x, Slot.whole(features))
+        network, builder = self.network, self.builder
+        y = self._leyolo_branches(level, x)
         split = self.config.box_width
-        weight, channels = self.network.dense(f"head.cls.{level}.3")
-        self.builder.conv2d(Slot(y.buffer, split, y.channels - split), weight, channels, into=Slot.whole(classes))
+        box, cls = Slot(y.buffer, 0, split), Slot(y.buffer, split, y.channels - split)
+        builder.depthwise(box, network.depthwise(f"head.box.{level}.2"), kernel=3, into=Slot.whole(features))
+        y = builder.depthwise(cls, network.depthwise(f"head.cls.{level}.2"), kernel=3)
+        builder.conv2d(y, *network.dense(f"head.cls.{level}.3"), into=Slot.whole(classes))
 
-    def _leyolo_branches(self, level: int, x: Slot, into: Slot | None = None) -> Slot:
-        """What the last layers of both branches read. The branches have the same shape: their first three layers run
-        side by side as one."""
+    def _leyolo_branches(self, level: int, x: Slot) -> Slot:
+        """The first two layers of both branches, which have the same shape, side by side as one."""
         network, builder = self.network, self.builder
         box, cls = f"head.box.{level}", f"head.cls.{level}"
         y = builder.conv2d(x, *network.dense(f"{box}.0", f"{cls}.0"), activation=SILU)
-        y = builder.depthwise(y, network.depthwise(f"{box}.1", f"{cls}.1"), kernel=3)
-        return builder.depthwise(y, network.depthwise(f"{box}.2", f"{cls}.2"), kernel=3, into=into)
+        return builder.depthwise(y, network.depthwise(f"{box}.1", f"{cls}.1"), kernel=3)
 
     def _yolox_level(self, level: int, x: Slot, logits: Buffer) -> None:
         network, builder = self.network, self.builder
