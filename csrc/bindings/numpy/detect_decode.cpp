@@ -23,12 +23,12 @@ py::tuple decode(py::array const& logits, py::array const& centers, py::array co
   View const l = view(logits, (op + ": logits").c_str()), c = view(centers, (op + ": centers").c_str()),
              s = view(strides, (op + ": strides").c_str());
   Result const result(l.shape[0], detect_decode_capacity(l, params));
-  py::array const workspace = empty({detect_decode_workspace(l, params)}, DType::u8);
+  View const scratch = workspace(detect_decode_workspace(l, params));
   {
     View const bv = view(result.boxes, "boxes"), sv = view(result.scores, "scores"), lv = view(result.labels, "labels"),
-               cv = view(result.counts, "counts"), wv = view(workspace, "workspace");
+               cv = view(result.counts, "counts");
     py::gil_scoped_release nogil;
-    detect_decode(l, c, s, bv, sv, lv, cv, wv, params, numpy_context());
+    detect_decode(l, c, s, bv, sv, lv, cv, scratch, params, numpy_context());
   }
   return result.tuple();
 }
@@ -59,12 +59,12 @@ py::tuple numpy_detect_decode_features(py::array const& classes, py::array const
   View const centers_view = view(centers, (op + ": centers").c_str()),
              strides_view = view(strides, (op + ": strides").c_str());
   Result const result(c.batch, detect_decode_features_capacity(c, params));
-  py::array const workspace = empty({detect_decode_features_workspace(c, f, params)}, DType::u8);
+  View const scratch = workspace(detect_decode_features_workspace(c, f, params));
   {
     View const bv = view(result.boxes, "boxes"), sv = view(result.scores, "scores"), lv = view(result.labels, "labels"),
-               cv = view(result.counts, "counts"), wv = view(workspace, "workspace");
+               cv = view(result.counts, "counts");
     py::gil_scoped_release nogil;
-    detect_decode_features(c, f, centers_view, strides_view, bv, sv, lv, cv, wv, params, numpy_context());
+    detect_decode_features(c, f, centers_view, strides_view, bv, sv, lv, cv, scratch, params, numpy_context());
   }
   return result.tuple();
 }

@@ -29,11 +29,10 @@ static py::tuple numpy_letterbox(py::array const& image, Size const& size, int64
   Letterbox const g = letterbox_geometry(v.shape[1], v.shape[2], target[0], target[1], stride, rect, scale_up);
   py::array const x = output(out, {v.shape[0], g.height, g.width, 3}, type, "letterbox: out");
   View const xv = view(x, "letterbox: out");
-  py::array const workspace = empty({letterbox_workspace(xv, g)}, DType::u8);
+  View const scratch = workspace(letterbox_workspace(xv, g));
   {
-    View const wv = view(workspace, "letterbox: workspace");
     py::gil_scoped_release nogil;
-    letterbox(v, xv, wv, g, value, swap_rb, numpy_context());
+    letterbox(v, xv, scratch, g, value, swap_rb, numpy_context());
   }
   return py::make_tuple(x, g.scale, py::make_tuple(g.left, g.top));
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from leyolo import _C
 from leyolo.errors import UsageError, nearest
 from leyolo.geometry import Letterbox, anchor_points, letterbox, unletterbox_boxes
 from leyolo.predict.images import Pixels
+from leyolo.runtime.engine import scratch
 
 Array = NDArray[Any]
 Candidates = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
@@ -163,7 +165,8 @@ class Pipeline:
             groups.setdefault((box.height, box.width), []).append((index, box))
         for shape, group in groups.items():
             start = time.perf_counter()
-            batch = np.empty((len(group), *shape, 3), np.float32)
+            size = (len(group), *shape, 3)
+            batch = scratch(math.prod(size), np.float32, "batch").reshape(size)
             for row, (index, _) in enumerate(group):
                 out = batch[row : row + 1]
                 _C.letterbox(images[index], settings.imgsz, stride=stride, rect=settings.rect, out=out)

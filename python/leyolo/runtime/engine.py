@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 import leyolo._C as C
 from leyolo.geometry import anchor_points
@@ -22,17 +22,21 @@ if TYPE_CHECKING:
 Candidates = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 
 _local = threading.local()
+_MOST_KEPT = 256 << 20
 
 
-def scratch(size: int) -> NDArray[np.float32]:
-    """This thread's scratch memory of at least ``size`` values, on a cache line; kept, since fresh memory costs page
-    faults at every call."""
-    memory: NDArray[np.float32] | None = getattr(_local, "memory", None)
-    if memory is None or memory.size < size:
-        raw = np.empty(size + 16, np.float32)
-        start = -(raw.ctypes.data // 4) % 16
-        memory = _local.memory = raw[start : start + size]
-    return memory
+def scratch(size: int, dtype: DTypeLike = np.float32, name: str = "arena") -> NDArray[Any]:
+    """This thread's memory called ``name``, of at least ``size`` values, on a cache line; kept, since fresh memory
+    costs page faults at every call, unless it is very large."""
+    bytes_asked = size * np.dtype(dtype).itemsize
+    memory: NDArray[np.uint8] | None = getattr(_local, name, None)
+    if memory is None or memory.size < bytes_asked:
+        raw = np.empty(bytes_asked + 64, np.uint8)
+        start = -raw.ctypes.data % 64
+        memory = raw[start : start + bytes_asked]
+        if bytes_asked <= _MOST_KEPT:
+            setattr(_local, name, memory)
+    return memory[:bytes_asked].view(dtype)
 
 
 class Engine:
