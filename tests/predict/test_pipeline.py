@@ -69,6 +69,24 @@ def test_nothing_found(pipeline: Pipeline) -> None:
     assert found.scores.shape == found.labels.shape == (0,)
 
 
+def test_an_engine_may_take_bytes(pipeline: Pipeline, engine: Any) -> None:
+    class Bytes:
+        input_dtype = "uint8"
+
+        def __call__(self, x: Any) -> Any:
+            assert x.dtype == np.uint8
+            return engine(x.astype(np.float32) / np.float32(255))
+
+    images = [square((64, 96)), square((48, 96), at=10)]
+    settings = Settings(imgsz=96, conf=0.5)
+    for found, expected in zip(
+        Pipeline(Bytes(), num_classes=3, strides=(32,))(images, settings), pipeline(images, settings), strict=True
+    ):
+        assert len(expected.boxes)
+        np.testing.assert_array_equal(found.boxes, expected.boxes)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+
+
 class Scripted:
     """An engine that detects what it was told."""
 
