@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,20 +102,25 @@ def same_candidates(found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, .
             assert ours[image, :count].tobytes() == theirs[image, :count].tobytes()
 
 
+@pytest.mark.parametrize("options", [{}, {"share": 0.0}, {"share": np.inf}])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("threshold", [0.0, 0.001, 0.25, 1.0])
-def test_candidates_are_those_of_the_logits(threshold: float, multi_label: bool, official: Checkpoint) -> None:
-    engine = Engine(official)
+def test_candidates_are_those_of_the_logits(
+    threshold: float, multi_label: bool, dtype: type, options: dict[str, float], official: Checkpoint
+) -> None:
+    engine = Engine(official, **options)
     x = np.random.default_rng(0).random((3, 96, 160, 3), np.float32)
     x[1:, 20:70, 30:90] = 0.9
+    x = x if dtype == np.float32 else (255 * x).astype(dtype)
     centers, strides = anchor_points(96, 160, (8, 16, 32))
-    options = {"score_threshold": threshold, "multi_label": multi_label}
-    expected = C.detect_decode(engine(x), centers, strides, **options)
+    how: dict[str, Any] = {"score_threshold": threshold, "multi_label": multi_label}
+    expected = C.detect_decode(engine(x), centers, strides, **how)
     threads = C.num_threads()
     try:
         for n in (1, 2, 4):
             C.set_num_threads(n)
-            same_candidates(engine.detect(x, **options), expected)
+            same_candidates(engine.detect(x, **how), expected)
     finally:
         C.set_num_threads(threads)
     if threshold < 0.25:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import leyolo._C as C
 from leyolo.models.config import IMAGE, ModelConfig
+from leyolo.runtime.chains import Streaming, chains
 from leyolo.runtime.fold import Weights
 from leyolo.runtime.program import INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot
 
@@ -23,14 +24,17 @@ class Network:
         head: "leyolo" or "yolox".
         num_classes: C of the logits.
         folded: from :func:`leyolo.runtime.fold.fold`.
+        share: of the second-level cache that maps and windows may take (:class:`leyolo.runtime.chains.Streaming`).
     """
 
-    def __init__(self, config: ModelConfig, head: str, num_classes: int, folded: Weights) -> None:
-        self.config, self.head, self.num_classes = config, head, num_classes
+    def __init__(
+        self, config: ModelConfig, head: str, num_classes: int, folded: Weights, *, share: float = Streaming.share
+    ) -> None:
+        self.config, self.head, self.num_classes, self.share = config, head, num_classes, share
         self.weights: list[Packed] = []
         self._folded = folded
         self._packed: dict[tuple[str, ...], tuple[int, int]] = {}
-        self._programs: dict[tuple[int, int, bool], Program] = {}
+        self._programs: dict[tuple[int, int, int, bool, bool], Program] = {}
         smallest = max(config.strides)
         self.program(smallest, smallest)  # packs every weight: later programs only look them up
         if head == "leyolo":
@@ -42,18 +46,23 @@ class Network:
         """Channels of the logits."""
         return self.config.outputs(self.num_classes, self.head)
 
-    def program(self, height: int, width: int, *, features: bool = False) -> Program:
+    def program(
+        self, height: int, width: int, *, threads: int = 1, from_bytes: bool = False, features: bool = False
+    ) -> Program:
         """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise.
 
         Their result is the logits [A, K]; with ``features`` (leyolo head only), what the last box layers read
         [A, box_width], and behind it the class logits [A, C].
+
+        threads: that will share an image. from_bytes: the image is uint8 0..255 instead of float32 0..1.
         """
-        key = height, width, features
+        key = height, width, threads, from_bytes, features
         if key not in self._programs:
             multiple = max(self.config.strides)
             if height <= 0 or width <= 0 or height % multiple or width % multiple:
                 raise ValueError(f"height and width must be positive multiples of {multiple}, got {height} x {width}")
-            self._programs[key] = _Lowering(self, height, width, features).program()
+            streaming = Streaming(threads, C.cpu_features()["l2_bytes"], self.share)
+            self._programs[key] = _Lowering(self, height, width, from_bytes, features).program(streaming)
         return self._programs[key]
 
     @property
@@ -79,12 +88,13 @@ class Network:
 
 
 class _Lowering:
-    def __init__(self, network: Network, height: int, width: int, features: bool) -> None:
+    def __init__(self, network: Network, height: int, width: int, from_bytes: bool, features: bool) -> None:
         self.network, self.config = network, network.config
         self.size = height, width
         self.features = features
         self.builder = Builder()
-        self.slots: dict[int, Slot] = {IMAGE: Slot.whole(Buffer(height, width, 3, space=INPUT))}
+        image = Slot.whole(Buffer(height, width, 3, space=INPUT))
+        self.slots: dict[int, Slot] = {IMAGE: self.builder.unit(image) if from_bytes else image}
         # A concatenation is a buffer that its producers write into: layer -> (concatenation, first channel).
         self.places: dict[int, tuple[int, int]] = {}
         self.concats: dict[int, Buffer] = {}
@@ -98,17 +108,20 @@ class _Lowering:
                 self.places[source] = index, start
                 start += self.config.layers[source].out_channels
 
-    def program(self) -> Program:
+    def program(self, streaming: Streaming) -> Program:
         for index in sorted(self.config.used):
             self.slots[index] = self._layer(index)
         anchors = self.config.anchors(*self.size)
+        shape: tuple[int, ...]
         if self.features:
             outputs = self.config.box_width, self.network.num_classes
             self._each_level(self._leyolo_level_features, outputs)
-            return self.builder.finish((anchors * sum(outputs),))
-        lower = self._yolox_level if self.network.head == "yolox" else self._leyolo_level
-        self._each_level(lower, (self.network.outputs,))
-        return self.builder.finish((anchors, self.network.outputs))
+            shape = (anchors * sum(outputs),)
+        else:
+            lower = self._yolox_level if self.network.head == "yolox" else self._leyolo_level
+            self._each_level(lower, (self.network.outputs,))
+            shape = anchors, self.network.outputs
+        return self.builder.finish(shape, chains(self.builder.steps, streaming))
 
     def _into(self, index: int) -> Slot | None:
         """Where layer ``index`` has to write, if that is decided by a concatenation."""
