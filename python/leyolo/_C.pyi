@@ -75,6 +75,19 @@ def detect_decode(
     max_candidates: int = 30000,
     multi_label: bool = False,
 ) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]: ...
+def detect_decode_features(
+    classes: Floats,
+    features: Floats,
+    weights: Sequence[Floats],
+    anchors: Sequence[int],
+    centers: Floats,
+    strides: Floats,
+    *,
+    reg_max: int = 16,
+    score_threshold: float = 0.25,
+    max_candidates: int = 30000,
+    multi_label: bool = False,
+) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]: ...
 def yolox_decode(
     logits: Array,
     centers: Floats,

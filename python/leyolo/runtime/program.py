@@ -125,8 +125,10 @@ class Builder:
         y = self._target(x, into, channels, stride)
         return self._add(Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight))
 
-    def depthwise(self, x: Slot, weight: int, *, kernel: int, stride: int = 1, activation: int = SILU) -> Slot:
-        y = self._target(x, None, x.channels, stride)
+    def depthwise(
+        self, x: Slot, weight: int, *, kernel: int, stride: int = 1, activation: int = SILU, into: Slot | None = None
+    ) -> Slot:
+        y = self._target(x, into, x.channels, stride)
         return self._add(Step(DEPTHWISE, x, y, kernel, stride, kernel // 2, activation, None, weight))
 
     def max_pool(self, x: Slot, into: Slot, *, kernel: int) -> Slot:
