@@ -178,7 +178,7 @@ class LeYOLO:
             rect: pads to a multiple of 32 instead of to a square. batch: pictures that run together.
             fast_decode: decodes JPEGs of at least twice the size of the input to a half, a quarter or an eighth of
                 their sides. Other pixels, so other boxes: on 100 photographs mAP came out 0 to 0.016 higher, that of
-                small objects 0.02 to 0.05 lower. A plot decodes the whole picture once more.
+                small objects up to 0.05 lower. A plot decodes the whole picture once more.
             stream: gives results one by one as they are ready, for videos and long lists.
             on_error: ``"raise"`` at the first picture that cannot be read, or ``"warn"`` and leave it out.
             recursive: looks into folders below a directory. vid_stride: every n-th frame.

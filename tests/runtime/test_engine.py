@@ -12,11 +12,13 @@ import torch
 
 import leyolo._C as C
 from leyolo.geometry import anchor_points
+from leyolo.models import fused
 from leyolo.models.config import CONFIGS
 from leyolo.models.fused import FusedNetwork
 from leyolo.models.network import build
 from leyolo.models.transfer import from_torch
 from leyolo.runtime import Engine
+from leyolo.runtime.program import CHAIN
 from leyolo.weights import Checkpoint, load
 
 LOGITS = 2e-4
@@ -161,6 +163,29 @@ def test_fused_network_compiles_without_a_break(official: Checkpoint) -> None:
     network.prepare(64, 64)
     torch._dynamo.reset()
     assert torch.equal(torch.compile(network, fullgraph=True, backend="aot_eager")(x), network(x))
+
+
+def test_fused_network_shares_chains_among_torchs_threads(official: Checkpoint, monkeypatch) -> None:
+    """A program made for one thread would leave the others idle."""
+    network, pieces = FusedNetwork(official), []
+    forward = fused.forward
+
+    def seen(x: torch.Tensor, program: torch.Tensor, *rest: object) -> torch.Tensor:
+        pieces.append(set(program[program[:, 0] == CHAIN][:, 3].tolist()))
+        return forward(x, program, *rest)
+
+    monkeypatch.setattr(fused, "forward", seen)
+    x = torch.rand(1, 3, 640, 640)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(network(x))
+    finally:
+        torch.set_num_threads(before)
+    assert pieces == [{1}, {2}, {3}]
+    assert all(torch.equal(result, results[0]) for result in results)
 
 
 @pytest.mark.parametrize(
