@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from leyolo import __version__, weights
 from leyolo.bench.runtimes import CONFIDENCE, NETWORKS, OURS, PIPELINES, PREDICT_OURS
+from leyolo.bench.timing import cores, quartiles
 from leyolo.errors import CheckError, UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def benchmark(
         raise UsageError(f"imgsz should be positive multiples of {stride}, got {height} x {width}")
     if min(batch, rounds, 1 if threads is None else threads) < 1:
         raise UsageError(f"batch, rounds and threads should be at least 1, got {batch}, {rounds} and {threads}")
-    threads = threads or _cores()
+    threads = threads or cores()
     names = _names(runtimes)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="leyolo-benchmark-")))
@@ -115,7 +116,7 @@ def benchmark(
     rows = []
     for name, times in samples.items():
         ours = samples.get(PREDICT_OURS if name in PIPELINES else OURS)
-        low, middle, high = _quartiles(times)
+        low, middle, high = quartiles(times)
         rows.append(
             {
                 "name": name,
@@ -152,7 +153,7 @@ def environment(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": _cores(),
+        "cores": cores(),
         "threads": threads,
         "cpu_features": _C.cpu_features(),
         "build": _C.build_info(),
@@ -282,20 +283,11 @@ def _unmatched(a: NDArray[Any], b: NDArray[Any]) -> int:
     return count
 
 
-def _quartiles(times: list[float]) -> tuple[float, float, float]:
-    low, middle, high = np.percentile(times, [25, 50, 75])
-    return float(low), float(middle), float(high)
-
-
 def _picture() -> NDArray[np.uint8]:
     """A synthetic 1080 x 810 picture: soft shapes, so that nothing about it is special to a decoder or to a cache."""
     y, x = np.mgrid[0:1080, 0:810].astype(np.float32)
     waves = [np.sin(x / (40 + 13 * c)) * np.cos(y / (60 + 17 * c)) for c in range(3)]
     return np.stack([np.clip(127 + 120 * wave, 0, 255) for wave in waves], 2).astype(np.uint8)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import statistics
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leyolo import __version__, weights
+from leyolo.bench.timing import Run, turn
 from leyolo.weights import Checkpoint
 
 Array = NDArray[Any]
-Run = Callable[[], Array]
 
-WARM_UP = 2
 CONFIDENCE, IOU, MAX_DETECTIONS = 0.25, 0.7, 300
 
 
@@ -216,19 +213,6 @@ def _load(order: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     return run, {"version": version}
 
 
-def _turn(run: Run, seconds: float) -> float:
-    """The median of as many calls as fit into ``seconds``, in milliseconds."""
-    for _ in range(WARM_UP):
-        run()
-    times: list[float] = []
-    begin = time.perf_counter()
-    while not times or time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
-
-
 def main() -> None:
     """Answers orders until stdin ends. What libraries print goes to stderr, away from the answers."""
     answers = os.fdopen(os.dup(1), "w")
@@ -240,7 +224,7 @@ def main() -> None:
             if run is None:
                 run, answer = _load(order)
             else:
-                answer = {"ms": _turn(run, order["seconds"])}
+                answer = {"ms": turn(run, order["seconds"])}
         except Exception as error:  # whatever a runtime raises, the driver says which one it was
             traceback.print_exc()
             answer = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}

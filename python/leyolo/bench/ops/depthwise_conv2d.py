@@ -1,0 +1,56 @@
+"""Every depthwise convolution of a network with its batch norm and SiLU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import torch
+
+from leyolo import ops
+from leyolo.bench.ops.case import OURS, Case, Contestant
+from leyolo.bench.ops.modules import folded, image, network, peers
+from leyolo.models.cost import ConvCost, cost
+
+TOTAL = "depthwise + BN + SiLU summed over the network"
+
+
+def cases(size: str, imgsz: int) -> list[Case]:
+    """One for each distinct shape, with how often it occurs."""
+    table = cost(size, imgsz)
+    used = [c for c in table.convolutions if table.layers[c.convolution.layer].used]
+    counts: Counter[str] = Counter()
+    first: dict[str, ConvCost] = {}
+    for c in used:
+        conv = c.convolution
+        if conv.kind == "depthwise":
+            side = imgsz // conv.reduction
+            name = f"C{conv.out_channels} k{conv.kernel}s{conv.stride} to {side}x{side}"
+            counts[name] += 1
+            first.setdefault(name, c)
+    return [
+        Case(
+            op="depthwise_conv2d",
+            name=name,
+            build=partial(_build, size, c.convolution.name, imgsz // c.convolution.reduction * c.convolution.stride),
+            operations=2 * c.macs,
+            bytes=c.input_bytes + c.output_bytes + c.weight_bytes,
+            tolerance=1e-4,
+            totals={TOTAL: counts[name]},
+        )
+        for name, c in first.items()
+    ]
+
+
+def _build(size: str, name: str, side: int, threads: int) -> dict[str, Contestant]:
+    module = network(size).get_submodule(name)
+    conv: Any = folded(module).conv
+    x = image(conv.in_channels, side, side)
+    nhwc = x.contiguous(memory_format=torch.channels_last)
+    options: dict[str, Any] = {"stride": conv.stride[0], "padding": conv.padding[0], "activation": "silu"}
+    return {
+        OURS: Contestant(lambda: ops.depthwise_conv2d(nhwc, conv.weight, conv.bias, **options)),
+        "leyolo NCHW": Contestant(lambda: ops.depthwise_conv2d(x, conv.weight, conv.bias, **options)),
+        **peers(module, x, threads),
+    }

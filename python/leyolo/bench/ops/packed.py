@@ -1,0 +1,74 @@
+"""Parts of the network as our fused forward pass runs them: weights packed once, maps in one arena."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from leyolo.bench.ops.case import Contestant
+from leyolo.bench.ops.modules import network
+from leyolo.models.transfer import from_torch
+from leyolo.ops.forward import forward
+from leyolo.runtime.fold import fold
+from leyolo.runtime.lower import Network, _Lowering
+from leyolo.runtime.program import OUTPUT, Buffer, Slot
+
+
+@cache
+def _network(size: str) -> Network:
+    checkpoint = from_torch(network(size))
+    return Network(network(size).config, checkpoint.head, checkpoint.num_classes, fold(checkpoint.state))
+
+
+class _Part(_Lowering):
+    """Some layers alone, each into memory of its own or where ``targets`` says. Their input ``x`` lies in the arena,
+    from where a residual can be read, and is not overwritten."""
+
+    def __init__(self, size: str, imgsz: int, x: Tensor) -> None:
+        super().__init__(_network(size), imgsz, imgsz)
+        self.x = x.contiguous(memory_format=torch.channels_last)
+        _, channels, height, width = x.shape
+        self.source = Slot.whole(self.builder.buffer(height, width, channels))
+        self.targets: dict[int, Slot] = {}
+
+    def _into(self, index: int) -> Slot | None:
+        return self.targets.get(index)
+
+    def contestant(self, target: Buffer, *, rows: bool = False) -> Contestant:
+        """Runs what was lowered into ``target``; its result is [1, H * W, C] with ``rows``, else [1, C, H, W]."""
+        buffer = self.source.buffer
+        buffer.last = len(self.builder.steps)
+        program = self.builder.finish((target.height, target.width, target.channels))
+        arena = torch.zeros(program.arena_size)
+        arena[buffer.offset : buffer.offset + self.x.numel()] = self.x.permute(0, 2, 3, 1).flatten()
+        image = self.x[:, :1, :1, :1]  # not read
+        weights = [torch.from_numpy(w) for w in self.network.weights]
+        arguments = torch.from_numpy(program.steps), weights, arena, program.arena_size, list(program.shape)
+        return Contestant(
+            lambda: forward(image, *arguments),
+            lambda y: [y.flatten(1, 2) if rows else y.permute(0, 3, 1, 2)],
+        )
+
+
+def packed_layers(size: str, indices: Sequence[int], imgsz: int, x: Tensor) -> Contestant:
+    """The layers ``indices``, each reading the one before it, on ``x`` [1, C, H, W]: the last map."""
+    part = _Part(size, imgsz, x)
+    last = part.config.layers[indices[-1]]
+    side = imgsz // last.reduction
+    target = Buffer(side, side, last.out_channels, space=OUTPUT)
+    part.slots[part.config.layers[indices[0]].inputs[0]] = part.source
+    part.targets[indices[-1]] = Slot.whole(target)
+    for index in indices:
+        part.slots[index] = part._layer(index)
+    return part.contestant(target)
+
+
+def packed_level(size: str, level: int, imgsz: int, x: Tensor) -> Contestant:
+    """One level of the head on ``x`` [1, C, H, W]: its rows of the logits [1, H * W, K]."""
+    part = _Part(size, imgsz, x)
+    target = Buffer(x.shape[2], x.shape[3], part.network.outputs, space=OUTPUT)
+    part._leyolo_level(level, part.source, target)
+    return part.contestant(target, rows=True)
