@@ -20,7 +20,23 @@ from leyolo.bench.timing import Quartiles, cores, keep_memory, measure
 from leyolo.errors import UsageError, nearest
 from leyolo.models.config import lookup
 
-OPS = ("depthwise_conv2d", "inverted_bottleneck", "nms", "box_iou")
+OPS = (
+    "depthwise_conv2d",
+    "inverted_bottleneck",
+    "conv2d",
+    "forward",
+    "max_pool2d",
+    "nms",
+    "box_iou",
+    "box_iou_loss",
+    "detect_decode",
+    "letterbox",
+    "simota",
+    "tal",
+    "ota",
+    "fcos",
+)
+"""All that can be measured: the folders of ``csrc/ops``."""
 
 
 def cases(op: str, *, size: str = "n", imgsz: int = 640) -> list[Case]:

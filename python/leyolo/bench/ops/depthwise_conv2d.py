@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -10,25 +9,21 @@ import torch
 
 from leyolo import ops
 from leyolo.bench.ops.case import OURS, Case, Contestant
-from leyolo.bench.ops.modules import folded, image, network, peers
-from leyolo.models.cost import ConvCost, cost
+from leyolo.bench.ops.modules import distinct, folded, image, network, peers
+from leyolo.models.cost import ConvCost
 
 TOTAL = "depthwise + BN + SiLU summed over the network"
 
 
 def cases(size: str, imgsz: int) -> list[Case]:
     """One for each distinct shape, with how often it occurs."""
-    table = cost(size, imgsz)
-    used = [c for c in table.convolutions if table.layers[c.convolution.layer].used]
-    counts: Counter[str] = Counter()
-    first: dict[str, ConvCost] = {}
-    for c in used:
+
+    def name(c: ConvCost) -> str | None:
         conv = c.convolution
-        if conv.kind == "depthwise":
-            side = imgsz // conv.reduction
-            name = f"C{conv.out_channels} k{conv.kernel}s{conv.stride} to {side}x{side}"
-            counts[name] += 1
-            first.setdefault(name, c)
+        side = imgsz // conv.reduction
+        kind = f"C{conv.out_channels} k{conv.kernel}s{conv.stride} to {side}x{side}"
+        return kind if conv.kind == "depthwise" else None
+
     return [
         Case(
             op="depthwise_conv2d",
@@ -37,9 +32,10 @@ def cases(size: str, imgsz: int) -> list[Case]:
             operations=2 * c.macs,
             bytes=c.input_bytes + c.output_bytes + c.weight_bytes,
             tolerance=1e-4,
-            totals={TOTAL: counts[name]},
+            totals={TOTAL: len(same)},
         )
-        for name, c in first.items()
+        for name, same in distinct(size, imgsz, name).items()
+        for c in same[:1]
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from leyolo.bench.ops.case import Contestant, peer
+from leyolo.models.cost import ConvCost, cost
 from leyolo.models.network import LeYOLONet, build
 from leyolo.nn.blocks import ConvBNAct
 
@@ -37,6 +39,17 @@ def network(size: str) -> LeYOLONet:
     return net
 
 
+def distinct(size: str, imgsz: int, name: Callable[[ConvCost], str | None]) -> dict[str, list[ConvCost]]:
+    """The convolutions that are computed, together where ``name`` is the same; without those that it calls None."""
+    table = cost(size, imgsz)
+    found: dict[str, list[ConvCost]] = {}
+    for c in table.convolutions:
+        key = name(c) if table.layers[c.convolution.layer].used else None
+        if key is not None:
+            found.setdefault(key, []).append(c)
+    return found
+
+
 def image(channels: int, height: int, width: int) -> Tensor:
     """Random feature maps [1, C, H, W]."""
     return torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
@@ -52,9 +65,11 @@ def folded(module: nn.Module) -> nn.Module:
 
 
 def peers(module: nn.Module, x: Tensor, threads: int) -> dict[str, Contestant]:
-    """``module`` on ``x`` in torch eager (batch norm apart or folded, both layouts), ONNX Runtime and OpenVINO."""
+    """``module`` on ``x`` in torch eager (both layouts; batch norm apart and, where there is one, folded), ONNX Runtime
+    and OpenVINO."""
     found = {}
-    for suffix, net in (("", module), (" folded", folded(module))):
+    norms = any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+    for suffix, net in (("", module), (" folded", folded(module)))[: 1 + norms]:
         for layout, memory in (("", torch.contiguous_format), (" channels_last", torch.channels_last)):
             own = copy.deepcopy(net).to(memory_format=memory)  # type: ignore[call-overload]
             found[f"torch{layout}{suffix}"] = Contestant(_calls(own, x.contiguous(memory_format=memory)))

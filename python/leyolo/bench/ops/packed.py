@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import leyolo._C as C
 from leyolo.bench.ops.case import Contestant
 from leyolo.bench.ops.modules import network
 from leyolo.models.transfer import from_torch
 from leyolo.ops.forward import forward
 from leyolo.runtime.fold import fold
-from leyolo.runtime.lower import Network, _Lowering
-from leyolo.runtime.program import OUTPUT, Buffer, Slot
+from leyolo.runtime.lower import Network, Packed, _Lowering
+from leyolo.runtime.program import NONE, OUTPUT, SILU, Buffer, Slot
 
 
 @cache
@@ -37,15 +38,16 @@ class _Part(_Lowering):
     def _into(self, index: int) -> Slot | None:
         return self.targets.get(index)
 
-    def contestant(self, target: Buffer, *, rows: bool = False) -> Contestant:
-        """Runs what was lowered into ``target``; its result is [1, H * W, C] with ``rows``, else [1, C, H, W]."""
+    def contestant(self, target: Buffer, *, rows: bool = False, weight: Packed | None = None) -> Contestant:
+        """Runs what was lowered into ``target``; its result is [1, H * W, C] with ``rows``, else [1, C, H, W].
+        ``weight`` is the only one, instead of the network's."""
         buffer = self.source.buffer
         buffer.last = len(self.builder.steps)
         program = self.builder.finish((target.height, target.width, target.channels))
         arena = torch.zeros(program.arena_size)
         arena[buffer.offset : buffer.offset + self.x.numel()] = self.x.permute(0, 2, 3, 1).flatten()
         image = self.x[:, :1, :1, :1]  # not read
-        weights = [torch.from_numpy(w) for w in self.network.weights]
+        weights = [torch.from_numpy(w) for w in (self.network.weights if weight is None else [weight])]
         arguments = torch.from_numpy(program.steps), weights, arena, program.arena_size, list(program.shape)
         return Contestant(
             lambda: forward(image, *arguments),
@@ -63,6 +65,30 @@ def packed_layers(size: str, indices: Sequence[int], imgsz: int, x: Tensor) -> C
     part.targets[indices[-1]] = Slot.whole(target)
     for index in indices:
         part.slots[index] = part._layer(index)
+    return part.contestant(target)
+
+
+def packed_conv2d(size: str, imgsz: int, conv: nn.Conv2d, activation: str, x: Tensor) -> Contestant:
+    """A dense convolution of the network, with its bias, on ``x`` [1, C, H, W]."""
+    part = _Part(size, imgsz, x)
+    stride = conv.stride[0]
+    target = Buffer(x.shape[2] // stride, x.shape[3] // stride, conv.out_channels, space=OUTPUT)
+    part.builder.conv2d(
+        *(part.source, 0, conv.out_channels),
+        kernel=conv.kernel_size[0],
+        stride=stride,
+        activation=SILU if activation == "silu" else NONE,
+        into=Slot.whole(target),
+    )
+    assert conv.bias is not None
+    return part.contestant(target, weight=C.conv2d_pack(conv.weight.detach().numpy(), conv.bias.detach().numpy()))
+
+
+def packed_max_pool2d(size: str, imgsz: int, kernel: int, x: Tensor) -> Contestant:
+    """One stride-1 max pool on ``x`` [1, C, H, W]."""
+    part = _Part(size, imgsz, x)
+    target = Buffer(x.shape[2], x.shape[3], x.shape[1], space=OUTPUT)
+    part.builder.max_pool(part.source, Slot.whole(target), kernel=kernel)
     return part.contestant(target)
 
 
