@@ -55,9 +55,10 @@ def _build(size: str, convolution: Convolution, imgsz: int, threads: int) -> dic
     x = image(conv.in_channels, side, side)
     nhwc = x.contiguous(memory_format=torch.channels_last)
     activation = "silu" if convolution.activation else "none"
+    weight = conv.weight.detach().contiguous()
     options: dict[str, Any] = {"stride": conv.stride[0], "padding": conv.padding[0], "activation": activation}
     return {
-        OURS: Contestant(lambda: ops.conv2d(nhwc, conv.weight, conv.bias, **options)),
+        OURS: Contestant(lambda: ops.conv2d(nhwc, weight, conv.bias, **options)),
         "leyolo packed": packed_conv2d(size, imgsz, conv, activation, x),
         **peers(module, x, threads),
     }

@@ -81,7 +81,8 @@ def packed_conv2d(size: str, imgsz: int, conv: nn.Conv2d, activation: str, x: Te
         into=Slot.whole(target),
     )
     assert conv.bias is not None
-    return part.contestant(target, weight=C.conv2d_pack(conv.weight.detach().numpy(), conv.bias.detach().numpy()))
+    weight = conv.weight.detach().contiguous().numpy()
+    return part.contestant(target, weight=C.conv2d_pack(weight, conv.bias.detach().numpy()))
 
 
 def packed_max_pool2d(size: str, imgsz: int, kernel: int, x: Tensor) -> Contestant:
