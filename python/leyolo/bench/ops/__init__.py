@@ -8,6 +8,7 @@ operator lists its cases.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from leyolo import _C, __version__
 from leyolo.bench.model import environment
 from leyolo.bench.ops.case import OURS, PEERS, Case, peer, why_not
+from leyolo.bench.ops.modules import BLOCKS
 from leyolo.bench.timing import Quartiles, cores, keep_memory, measure
 from leyolo.errors import UsageError, nearest
 from leyolo.models.config import lookup
@@ -37,6 +39,9 @@ OPS = (
     "fcos",
 )
 """All that can be measured: the folders of ``csrc/ops``."""
+
+TOTAL_OF = {BLOCKS: {"conv2d", "forward", "inverted_bottleneck"}}
+"""Sums over the cases of several operators, reported where all of them are measured."""
 
 
 def cases(op: str, *, size: str = "n", imgsz: int = 640) -> list[Case]:
@@ -95,6 +100,8 @@ def benchmark(
             for name, time in times.items():
                 rows.append(_row(case, name, time, times[OURS], differences[name], threads))
             for total, count in case.totals.items():
+                if not TOTAL_OF.get(total, {case.op}) <= {case.op for case in table}:
+                    continue  # a part of it alone would pass for the whole
                 sums.setdefault(total, []).append((count, {name: time.median for name, time in times.items()}))
             if progress is not None:
                 progress(number + 1, len(table))
@@ -129,16 +136,22 @@ def _row(case: Case, name: str, time: Quartiles, ours: Quartiles, difference: fl
 
 
 def _total(name: str, parts: list[tuple[int, dict[str, float]]]) -> list[dict[str, Any]]:
-    """Sums for everyone who took part in every case; where a variant of ours did not, the plain one stands in."""
-    found = {}
-    for contestant in dict.fromkeys(c for _, times in parts for c in times):
-        stand_in = OURS if contestant.startswith(OURS) else contestant
-        times = [(count, times.get(contestant, times.get(stand_in))) for count, times in parts]
-        if all(time is not None for _, time in times):
-            found[contestant] = sum(count * time for count, time in times if time is not None)
+    """Sums for everyone who took part in every case; a plainer variant of the same name stands in where one did not
+    (a block without a batch norm has no folded form)."""
+
+    def time(contestant: str, times: dict[str, float]) -> float:
+        while contestant and contestant not in times:
+            contestant = contestant.rpartition(" ")[0]
+        return times.get(contestant, math.nan)
+
+    sums = {
+        contestant: sum(count * time(contestant, times) for count, times in parts)
+        for contestant in dict.fromkeys(contestant for _, times in parts for contestant in times)
+    }
     return [
-        {"name": name, "contestant": contestant, "ms": ms, "ratio_to_ours": ms / found[OURS]}
-        for contestant, ms in found.items()
+        {"name": name, "contestant": contestant, "ms": ms, "ratio_to_ours": ms / sums[OURS]}
+        for contestant, ms in sums.items()
+        if not math.isnan(ms)
     ]
 
 

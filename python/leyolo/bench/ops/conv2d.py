@@ -25,27 +25,29 @@ def cases(size: str, imgsz: int) -> list[Case]:
         conv = c.convolution
         side = imgsz // conv.reduction
         channels = f"{conv.in_channels}-{conv.out_channels}"
-        act = "" if conv.activation else ", no SiLU"
-        kind = f"k{conv.kernel}s{conv.stride} {channels} to {side}x{side}{act}"
+        plain = "" if conv.activation else ", no SiLU"
+        kind = f"k{conv.kernel}s{conv.stride} {channels} to {side}x{side}{plain}"
         return None if conv.kind == "depthwise" else kind
 
     def between(conv: Convolution) -> bool:
         """A layer of its own, not of the stem."""
         return 1 < conv.layer < len(layers) and layers[conv.layer].kind == "conv"
 
-    return [
-        Case(
-            op="conv2d",
-            name=name,
-            build=partial(_build, size, c.convolution, imgsz),
-            operations=2 * c.macs,
-            bytes=c.input_bytes + c.output_bytes + c.weight_bytes,
-            tolerance=1e-3,
-            totals={TOTAL: len(same), BLOCKS: sum(between(other.convolution) for other in same)},
+    found = []
+    for kind, same in distinct(size, imgsz, name).items():
+        blocks = sum(between(c.convolution) for c in same)
+        found.append(
+            Case(
+                op="conv2d",
+                name=kind,
+                build=partial(_build, size, same[0].convolution, imgsz),
+                operations=2 * same[0].macs,
+                bytes=same[0].input_bytes + same[0].output_bytes + same[0].weight_bytes,
+                tolerance=1e-3,
+                totals={TOTAL: len(same)} | ({BLOCKS: blocks} if blocks else {}),
+            )
         )
-        for name, same in distinct(size, imgsz, name).items()
-        for c in same[:1]
-    ]
+    return found
 
 
 def _build(size: str, convolution: Convolution, imgsz: int, threads: int) -> dict[str, Contestant]:

@@ -11,6 +11,7 @@ from leyolo import ops
 from leyolo.bench.ops.case import OURS, Case, Contestant
 from leyolo.bench.ops.modules import distinct, folded, image, network, peers
 from leyolo.models.cost import ConvCost
+from leyolo.models.layout import Convolution
 
 TOTAL = "depthwise + BN + SiLU summed over the network"
 
@@ -27,21 +28,21 @@ def cases(size: str, imgsz: int) -> list[Case]:
     return [
         Case(
             op="depthwise_conv2d",
-            name=name,
-            build=partial(_build, size, c.convolution.name, imgsz // c.convolution.reduction * c.convolution.stride),
-            operations=2 * c.macs,
-            bytes=c.input_bytes + c.output_bytes + c.weight_bytes,
+            name=kind,
+            build=partial(_build, size, same[0].convolution, imgsz),
+            operations=2 * same[0].macs,
+            bytes=same[0].input_bytes + same[0].output_bytes + same[0].weight_bytes,
             tolerance=1e-4,
             totals={TOTAL: len(same)},
         )
-        for name, same in distinct(size, imgsz, name).items()
-        for c in same[:1]
+        for kind, same in distinct(size, imgsz, name).items()
     ]
 
 
-def _build(size: str, name: str, side: int, threads: int) -> dict[str, Contestant]:
-    module = network(size).get_submodule(name)
+def _build(size: str, convolution: Convolution, imgsz: int, threads: int) -> dict[str, Contestant]:
+    module = network(size).get_submodule(convolution.name)
     conv: Any = folded(module).conv
+    side = imgsz // convolution.reduction * convolution.stride
     x = image(conv.in_channels, side, side)
     nhwc = x.contiguous(memory_format=torch.channels_last)
     options: dict[str, Any] = {"stride": conv.stride[0], "padding": conv.padding[0], "activation": "silu"}
