@@ -1,4 +1,4 @@
-# make demo | test | lint: each sets up what it needs, on a fresh Debian or Ubuntu with Python >= 3.10.
+# make demo | test | lint | bench: each sets up what it needs, on a fresh Debian or Ubuntu with Python >= 3.10.
 #   make demo WEIGHTS=LeYOLONano.pt [SOURCE=picture.jpg]
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,7 @@ WEIGHTS ?=
 SOURCE ?=
 sources := pyproject.toml CMakeLists.txt $(shell find csrc python -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-cpp lint format clean
+.PHONY: demo test test-cpp bench lint format clean
 .DELETE_ON_ERROR:
 
 # The compiler and venv come from the system; root installs them, others are told what to ask for.
@@ -42,6 +42,18 @@ test-cpp: $(VENV)/.created
 test: $(VENV)/.installed test-cpp
 	for isa in baseline avx2; do LEYOLO_ISA=$$isa $(python) -m pytest -q tests/ops tests/runtime tests/predict/test_model.py || exit 1; done
 	$(python) -m pytest -q
+
+$(VENV)/.peers: $(VENV)/.created $(sources)
+	$(python) -m pip install -q -c constraints.txt '.[torch,bench]'
+	touch $@
+
+# Every operator: kept for comparison between commits, then beside its peers. Some minutes; an idle machine, please.
+bench: $(VENV)/.peers
+	@mkdir -p build
+	$(python) -m pytest -q benchmarks --benchmark-storage=file://build/benchmarks --benchmark-autosave \
+	  --benchmark-max-time=0.1 --benchmark-min-rounds=3 --benchmark-warmup=on --benchmark-warmup-iterations=2 \
+	  --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
+	$(VENV)/bin/leyolo benchmark ops --json build/bench-ops.json --plot build/roofline.png
 
 lint: $(VENV)/.installed
 	$(python) -m ruff check .

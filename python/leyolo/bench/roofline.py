@@ -142,10 +142,11 @@ class _Picture:
         _, _, width, height = (round(v) for v in self.pen.textbbox((0, 0), text, font=font))
         label = Image.new("L", (width, height + 4), 0)
         ImageDraw.Draw(label).text((0, 0), text, fill=255, font=font)
-        turned = label.rotate(
-            math.degrees(math.atan2(a[1] - b[1], b[0] - a[0])), expand=True, resample=Image.Resampling.BICUBIC
-        )
-        x, y = a[0] * SCALE + 12, a[1] * SCALE - turned.height - 16
+        dx, dy, length = b[0] - a[0], b[1] - a[1], math.dist(a, b)
+        turned = label.rotate(math.degrees(math.atan2(-dy, dx)), Image.Resampling.BICUBIC, expand=True)
+        forth, aside = width / 2 + 24 * SCALE, 10 * SCALE
+        x = a[0] * SCALE + (dx * forth + dy * aside) / length - turned.width / 2
+        y = a[1] * SCALE + (dy * forth - dx * aside) / length - turned.height / 2
         self.image.paste(Image.new("RGB", turned.size, FAINT), (round(x), round(y)), turned)
 
     def _dots(self) -> None:
@@ -193,16 +194,15 @@ class _Picture:
         x, y = KEY_LEFT, PLOT[1]
         shown = None
         for number, dot in enumerate(self.dots, 1):
+            if dot.op != shown and y > PLOT[1]:
+                y += KEY_ROW
+            if y + (2 if dot.op != shown else 1) * KEY_ROW > BOTTOM:
+                x, y, shown = x + KEY_WIDTH, PLOT[1], None
             if dot.op != shown:
-                y += KEY_ROW if shown and y > PLOT[1] else 0
-                if y + 3 * KEY_ROW > BOTTOM:
-                    x, y = x + KEY_WIDTH, PLOT[1]
                 self.text((x, y), dot.op, 15, self.colors[dot.op])
                 self.text((x + KEY_NUMBERS[0], y), "ours", 13, FAINT, "rm")
                 self.text((x + KEY_NUMBERS[1], y), "best peer", 13, FAINT, "rm")
                 shown, y = dot.op, y + KEY_ROW
-            if y + KEY_ROW > BOTTOM:
-                x, y = x + KEY_WIDTH, PLOT[1]
             self.text((x + 20, y), str(number), 13, self.colors[dot.op], "rm")
             self.text((x + 28, y), dot.case if len(dot.case) < 42 else f"{dot.case[:40]}…", 13)
             self.text((x + KEY_NUMBERS[0], y), f"{dot.ours:.0f}", 13, INK, "rm")

@@ -87,8 +87,13 @@ def benchmark(
 
     Raises CheckError where a contestant computes something else than we do, UsageError for unknown names.
     """
+    if imgsz < 32 or imgsz % 32:
+        raise UsageError(f"imgsz should be a positive multiple of 32, got {imgsz}")
+    if min(rounds, 1 if threads is None else threads) < 1:
+        raise UsageError(f"rounds and threads should be at least 1, got {rounds} and {threads}")
     size = lookup(size).size
-    table = [case for op in ops or OPS for case in cases(op, size=size, imgsz=imgsz)]
+    table = [case for op in dict.fromkeys(ops or OPS) for case in cases(op, size=size, imgsz=imgsz)]
+    whole = {name for name, parts in TOTAL_OF.items() if parts <= {case.op for case in table}}
     threads = threads or cores()
     prepare(threads)
     rows: list[dict[str, Any]] = []
@@ -100,8 +105,8 @@ def benchmark(
             for name, time in times.items():
                 rows.append(_row(case, name, time, times[OURS], differences[name], threads))
             for total, count in case.totals.items():
-                if not TOTAL_OF.get(total, {case.op}) <= {case.op for case in table}:
-                    continue  # a part of it alone would pass for the whole
+                if total in TOTAL_OF and total not in whole:
+                    continue  # a part of it would pass for the whole
                 sums.setdefault(total, []).append((count, {name: time.median for name, time in times.items()}))
             if progress is not None:
                 progress(number + 1, len(table))

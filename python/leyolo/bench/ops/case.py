@@ -62,7 +62,7 @@ def _array(value: Any) -> Any:
     return array if array.dtype.kind in "iu" else array.astype(np.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One piece of work.
 

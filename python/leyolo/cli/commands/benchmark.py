@@ -127,10 +127,9 @@ def ops(
     if target == "-":
         return
     environment = report["environment"]
-    say(
-        f"leyolo-{environment['size']}, {imgsz} x {imgsz}, {environment['threads']} threads, float32; "
-        f"{environment['processor']}"
-    )
+    count = environment["threads"]
+    title = f"leyolo-{environment['size']}, {imgsz} x {imgsz}, {count} thread{'s' * (count > 1)}, float32"
+    say(f"{title}; {environment['processor']}")
     header = ("operator", "case", "contestant", "us", "quartiles", "times ours", "GB/s", "GFLOP/s")
     table("", header, map(_ops_row, sorted(report["rows"], key=_case_and_time(report["rows"]))))
     if report["totals"]:
