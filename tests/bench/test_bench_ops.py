@@ -156,9 +156,11 @@ def test_turns_are_interleaved_and_slow_ones_few(monkeypatch: pytest.MonkeyPatch
         return run
 
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
-    runs = {"a": contestant("a", 0.004), "b": contestant("b", 0.002), "slow": contestant("slow", 1.0)}
-    found = timing.measure(runs, rounds=5, seconds=0.01)
-    assert {name: q.median for name, q in found.items()} == pytest.approx({"a": 4, "b": 2, "slow": 1000})
+    tick = 1 / 1024  # sums of it are exact
+    runs = {"a": contestant("a", 4 * tick), "b": contestant("b", 2 * tick), "slow": contestant("slow", 1.0)}
+    found = timing.measure(runs, rounds=5, seconds=10 * tick)
+    expected = {"a": 4000 * tick, "b": 2000 * tick, "slow": 1000}
+    assert {name: q.median for name, q in found.items()} == pytest.approx(expected)
     per_round = {"a": timing.WARM_UP + 3, "b": timing.WARM_UP + 5}
     assert [calls.count(name) for name in runs] == [5 * per_round["a"] + 1, 5 * per_round["b"] + 1, 3 + 1]
     first_round, second_round = calls[3:16], calls[16:]
