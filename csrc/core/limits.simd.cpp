@@ -6,11 +6,7 @@ namespace leyolo::LEYOLO_ISA {
 namespace {
 
 // Independent sums: latency times units of the widest cores (4 x 4), or what 16 registers hold.
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kChains = 20;
-#else
-constexpr int kChains = 12;
-#endif
+constexpr int kChains = kRegisters == 32 ? 20 : 12;
 constexpr int kUnroll = 4;
 constexpr int kVectors = 8;  // on their way at once
 

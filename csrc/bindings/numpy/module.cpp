@@ -36,6 +36,8 @@ py::dict cpu_features() {
   features["avx512f"] = bool(__builtin_cpu_supports("avx512f"));
   features["avx512bf16"] = bool(__builtin_cpu_supports("avx512bf16"));
   features["avx512vnni"] = bool(__builtin_cpu_supports("avx512vnni"));
+#elif defined(__aarch64__)
+  features["neon"] = true;
 #endif
   return features;
 }
