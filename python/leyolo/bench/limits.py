@@ -72,14 +72,14 @@ def measure(threads: int | None = None, seconds: float = 0.5) -> Limits:
         found = _C.machine_limits(seconds)
     finally:
         _C.set_num_threads(before)
-    cache = _C.cache_sizes()
+    features = _C.cpu_features()
     sizes = {
-        "L1": cache["l1d"] * threads,
-        "L2": cache["l2"] * threads,
-        "L3": cache["l3"] * -(-threads // cache["l3_cores"]),
+        "L1": features["l1_bytes"] * threads,
+        "L2": features["l2_bytes"] * threads,
+        "L3": features["l3_bytes"] * -(-threads // features["l3_cores"]),
     }
     levels = tuple(
         Level(name, sizes.get(name), working_set * threads, read * 1e-9, copied * 1e-9)
         for name, working_set, read, copied in found["levels"]
     )
-    return Limits(_C.cpu_features()["isa"], threads, found["flops"] * 1e-9, levels)
+    return Limits(features["isa"], threads, found["flops"] * 1e-9, levels)
