@@ -17,6 +17,7 @@ def build_info() -> dict[str, Any]: ...
 def cpu_features() -> dict[str, Any]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
+def machine_limits(seconds: float = 0.5) -> dict[str, Any]: ...
 def conv2d_pack(weight: Array, bias: Array | None = None) -> Floats: ...
 def conv2d(
     x: Array,
@@ -56,16 +57,30 @@ def inverted_bottleneck(
     out: Array | None = None,
 ) -> Array: ...
 def forward(
-    x: Floats,
+    x: Floats | NDArray[np.uint8],
     program: NDArray[np.int64],
     weights: Sequence[Floats],
     arena: Floats,
     arena_size: int,
     shape: Sequence[int],
     out: Floats | None = None,
+    times: NDArray[np.float64] | None = None,
 ) -> Floats: ...
 def detect_decode(
     logits: Array,
+    centers: Floats,
+    strides: Floats,
+    *,
+    reg_max: int = 16,
+    score_threshold: float = 0.25,
+    max_candidates: int = 30000,
+    multi_label: bool = False,
+) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]: ...
+def detect_decode_features(
+    classes: Floats,
+    features: Floats,
+    weights: Sequence[Floats],
+    anchors: Sequence[int],
     centers: Floats,
     strides: Floats,
     *,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import leyolo._C as C
+from leyolo.geometry import anchor_points
 from leyolo.models.config import CONFIGS
 from leyolo.models.fused import FusedNetwork
 from leyolo.models.network import build
@@ -92,6 +94,49 @@ def test_threads_and_batches_change_nothing(official: Checkpoint) -> None:
         C.set_num_threads(threads)
 
 
+def same_candidates(found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
+    assert np.array_equal(found[3], expected[3])
+    for ours, theirs in zip(found[:3], expected[:3], strict=True):
+        assert len(ours) == len(theirs)
+        for image, count in enumerate(found[3]):
+            assert ours[image, :count].tobytes() == theirs[image, :count].tobytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"share": 0.0}, {"share": np.inf}])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("threshold", [0.0, 0.001, 0.25, 1.0])
+def test_candidates_are_those_of_the_logits(
+    threshold: float, multi_label: bool, dtype: type, options: dict[str, float], official: Checkpoint
+) -> None:
+    engine = Engine(official, **options)
+    x = np.random.default_rng(0).random((3, 96, 160, 3), np.float32)
+    x[1:, 20:70, 30:90] = 0.9
+    x = x if dtype == np.float32 else (255 * x).astype(dtype)
+    centers, strides = anchor_points(96, 160, (8, 16, 32))
+    how: dict[str, Any] = {"score_threshold": threshold, "multi_label": multi_label}
+    expected = C.detect_decode(engine(x), centers, strides, **how)
+    threads = C.num_threads()
+    try:
+        for n in (1, 2, 4):
+            C.set_num_threads(n)
+            same_candidates(engine.detect(x, **how), expected)
+    finally:
+        C.set_num_threads(threads)
+    if threshold < 0.25:
+        assert (expected[3] > 0).all()
+
+
+@pytest.mark.parametrize("size", list(CONFIGS))
+def test_candidates_of_every_size(size: str) -> None:
+    engine = Engine(from_torch(build(size, 7, "leyolo")))
+    x = np.random.default_rng(0).random((1, 64, 96, 3), np.float32)
+    centers, strides = anchor_points(64, 96, (8, 16, 32))
+    expected = C.detect_decode(engine(x), centers, strides, score_threshold=0.001)
+    assert expected[3][0] > 0
+    same_candidates(engine.detect(x, score_threshold=0.001), expected)
+
+
 def test_one_engine_in_many_threads(official: Checkpoint) -> None:
     engine = Engine(official)
     images = np.random.default_rng(0).random((8, 1, 64, 64, 3), np.float32)
@@ -125,3 +170,5 @@ def test_fused_network_compiles_without_a_break(official: Checkpoint) -> None:
 def test_rejects(shape: tuple[int, ...], text: str, official: Checkpoint) -> None:
     with pytest.raises(ValueError, match=text):
         Engine(official)(np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match=text):
+        Engine(official).detect(np.zeros(shape, np.float32))

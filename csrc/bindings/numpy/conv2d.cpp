@@ -30,11 +30,11 @@ static py::array numpy_conv2d(py::array const& x, py::array const& weight, std::
                              xv.dtype, "conv2d: out");
   View const yv = view(y, "conv2d: out");
   py::array const packed = numpy_conv2d_pack(weight, bias);
-  py::array const workspace = empty({conv2d_workspace(xv, yv, r)}, DType::f32);
-  View const pv = view(packed, "conv2d: packed"), wv = view(workspace, "conv2d: workspace");
+  View const scratch = workspace(conv2d_workspace(xv, yv, r), DType::f32);
+  View const pv = view(packed, "conv2d: packed");
   {
     py::gil_scoped_release nogil;
-    conv2d(xv, pv, r, yv, wv, k, params, numpy_context());
+    conv2d(xv, pv, r, yv, scratch, k, params, numpy_context());
   }
   return y;
 }

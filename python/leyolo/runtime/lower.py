@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 import leyolo._C as C
 from leyolo.models.config import IMAGE, ModelConfig
+from leyolo.runtime.chains import Streaming, chains
 from leyolo.runtime.fold import Weights
-from leyolo.runtime.program import INPUT, NONE, OUTPUT, SILU, Buffer, Builder, Program, Slot
+from leyolo.runtime.program import INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot
 
 Packed = NDArray[np.float32]
 
@@ -23,16 +24,21 @@ class Network:
         head: "leyolo" or "yolox".
         num_classes: C of the logits.
         folded: from :func:`leyolo.runtime.fold.fold`.
+        share: of the second-level cache that maps and windows may take (:class:`leyolo.runtime.chains.Streaming`).
     """
 
-    def __init__(self, config: ModelConfig, head: str, num_classes: int, folded: Weights) -> None:
-        self.config, self.head, self.num_classes = config, head, num_classes
+    def __init__(
+        self, config: ModelConfig, head: str, num_classes: int, folded: Weights, *, share: float = Streaming.share
+    ) -> None:
+        self.config, self.head, self.num_classes, self.share = config, head, num_classes, share
         self.weights: list[Packed] = []
         self._folded = folded
         self._packed: dict[tuple[str, ...], tuple[int, int]] = {}
-        self._programs: dict[tuple[int, int], Program] = {}
+        self._programs: dict[tuple[int, int, int, bool, bool], Program] = {}
         smallest = max(config.strides)
         self.program(smallest, smallest)  # packs every weight: later programs only look them up
+        if head == "leyolo":
+            self.program(smallest, smallest, features=True)
         self._folded = {}
 
     @property
@@ -40,14 +46,29 @@ class Network:
         """Channels of the logits."""
         return self.config.outputs(self.num_classes, self.head)
 
-    def program(self, height: int, width: int) -> Program:
-        """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise."""
-        if (height, width) not in self._programs:
+    def program(
+        self, height: int, width: int, *, threads: int = 1, from_bytes: bool = False, features: bool = False
+    ) -> Program:
+        """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise.
+
+        Their result is the logits [A, K]; with ``features`` (leyolo head only), what the last box layers read
+        [A, box_width], and behind it the class logits [A, C].
+
+        threads: that will share an image. from_bytes: the image is uint8 0..255 instead of float32 0..1.
+        """
+        key = height, width, threads, from_bytes, features
+        if key not in self._programs:
             multiple = max(self.config.strides)
             if height <= 0 or width <= 0 or height % multiple or width % multiple:
                 raise ValueError(f"height and width must be positive multiples of {multiple}, got {height} x {width}")
-            self._programs[height, width] = _Lowering(self, height, width).program()
-        return self._programs[height, width]
+            streaming = Streaming(threads, C.cpu_features()["l2_bytes"], self.share)
+            self._programs[key] = _Lowering(self, height, width, from_bytes, features).program(streaming)
+        return self._programs[key]
+
+    @property
+    def box_layers(self) -> list[Packed]:
+        """The last layer of the box branch, packed, of every level; leyolo head only."""
+        return [self.weights[self.dense(f"head.box.{level}.3")[0]] for level in range(len(self.config.strides))]
 
     def dense(self, *names: str) -> tuple[int, int]:
         """Index of the packed weights of a dense convolution and its output channels; of several names, which read the
@@ -67,11 +88,13 @@ class Network:
 
 
 class _Lowering:
-    def __init__(self, network: Network, height: int, width: int) -> None:
+    def __init__(self, network: Network, height: int, width: int, from_bytes: bool, features: bool) -> None:
         self.network, self.config = network, network.config
         self.size = height, width
+        self.features = features
         self.builder = Builder()
-        self.slots: dict[int, Slot] = {IMAGE: Slot.whole(Buffer(height, width, 3, space=INPUT))}
+        image = Slot.whole(Buffer(height, width, 3, space=INPUT))
+        self.slots: dict[int, Slot] = {IMAGE: self.builder.unit(image) if from_bytes else image}
         # A concatenation is a buffer that its producers write into: layer -> (concatenation, first channel).
         self.places: dict[int, tuple[int, int]] = {}
         self.concats: dict[int, Buffer] = {}
@@ -85,14 +108,20 @@ class _Lowering:
                 self.places[source] = index, start
                 start += self.config.layers[source].out_channels
 
-    def program(self) -> Program:
+    def program(self, streaming: Streaming) -> Program:
         for index in sorted(self.config.used):
             self.slots[index] = self._layer(index)
-        if self.network.head == "yolox":
-            self._each_level(self._yolox_level)
+        anchors = self.config.anchors(*self.size)
+        shape: tuple[int, ...]
+        if self.features:
+            outputs = self.config.box_width, self.network.num_classes
+            self._each_level(self._leyolo_level_features, outputs)
+            shape = (anchors * sum(outputs),)
         else:
-            self._each_level(self._leyolo_level)
-        return self.builder.finish((self.config.anchors(*self.size), self.network.outputs))
+            lower = self._yolox_level if self.network.head == "yolox" else self._leyolo_level
+            self._each_level(lower, (self.network.outputs,))
+            shape = anchors, self.network.outputs
+        return self.builder.finish(shape, chains(self.builder.steps, streaming))
 
     def _into(self, index: int) -> Slot | None:
         """Where layer ``index`` has to write, if that is decided by a concatenation."""
@@ -129,33 +158,45 @@ class _Lowering:
             return builder.conv2d(Slot.whole(pools), *network.dense(f"{name}.merge"), activation=SILU, into=into)
         return builder.upsample2x(x, into)
 
-    def _each_level(self, lower: Any) -> None:
-        """Calls ``lower(level, feature map, this level's rows of the logits)``."""
-        first = 0
+    def _each_level(self, lower: Any, outputs: tuple[int, ...]) -> None:
+        """Calls ``lower(level, feature map, *this level's rows of each output)``; outputs of that many channels lie one
+        behind the other."""
+        first, anchors = 0, self.config.anchors(*self.size)
         for level, (index, stride) in enumerate(zip(self.config.head_inputs, self.config.strides, strict=True)):
             height, width = (size // stride for size in self.size)
-            outputs = self.network.outputs
-            lower(level, self.slots[index], Buffer(height, width, outputs, space=OUTPUT, offset=first * outputs))
+            rows, start = [], 0
+            for channels in outputs:
+                rows.append(Buffer(height, width, channels, space=OUTPUT, offset=start + first * channels))
+                start += anchors * channels
+            lower(level, self.slots[index], *rows)
             first += height * width
 
     def _leyolo_level(self, level: int, x: Slot, logits: Buffer) -> None:
-        # Both branches have the same shape: their first three layers run side by side as one.
         network, builder = self.network, self.builder
         box, cls = f"head.box.{level}", f"head.cls.{level}"
-        y = builder.conv2d(x, *network.dense(f"{box}.0", f"{cls}.0"), activation=SILU)
-        for j in (1, 2):
-            y = builder.depthwise(y, network.depthwise(f"{box}.{j}", f"{cls}.{j}"), kernel=3)
+        y = self._leyolo_branches(level, x)
+        y = builder.depthwise(y, network.depthwise(f"{box}.2", f"{cls}.2"), kernel=3)
         split = self.config.box_width
         weight, channels = network.dense(f"{box}.3")
         builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=Slot(logits, 0, channels))
         weight, classes = network.dense(f"{cls}.3")
-        builder.conv2d(
-            Slot(y.buffer, split, y.channels - split),
-            weight,
-            classes,
-            activation=NONE,
-            into=Slot(logits, channels, classes),
-        )
+        builder.conv2d(Slot(y.buffer, split, y.channels - split), weight, classes, into=Slot(logits, channels, classes))
+
+    def _leyolo_level_features(self, level: int, x: Slot, features: Buffer, classes: Buffer) -> None:
+        network, builder = self.network, self.builder
+        y = self._leyolo_branches(level, x)
+        split = self.config.box_width
+        box, cls = Slot(y.buffer, 0, split), Slot(y.buffer, split, y.channels - split)
+        builder.depthwise(box, network.depthwise(f"head.box.{level}.2"), kernel=3, into=Slot.whole(features))
+        y = builder.depthwise(cls, network.depthwise(f"head.cls.{level}.2"), kernel=3)
+        builder.conv2d(y, *network.dense(f"head.cls.{level}.3"), into=Slot.whole(classes))
+
+    def _leyolo_branches(self, level: int, x: Slot) -> Slot:
+        """The first two layers of both branches, which have the same shape, side by side as one."""
+        network, builder = self.network, self.builder
+        box, cls = f"head.box.{level}", f"head.cls.{level}"
+        y = builder.conv2d(x, *network.dense(f"{box}.0", f"{cls}.0"), activation=SILU)
+        return builder.depthwise(y, network.depthwise(f"{box}.1", f"{cls}.1"), kernel=3)
 
     def _yolox_level(self, level: int, x: Slot, logits: Buffer) -> None:
         network, builder = self.network, self.builder
