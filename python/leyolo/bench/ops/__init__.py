@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from leyolo import _C, __version__
-from leyolo.bench.model import environment
+from leyolo.bench.environment import environment
 from leyolo.bench.ops.case import OURS, PEERS, Case, peer, why_not
 from leyolo.bench.timing import Quartiles, cores, keep_memory, measure
 from leyolo.errors import UsageError, nearest

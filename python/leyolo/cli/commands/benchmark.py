@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True, rich_markup_mode="rich")
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False),
+]
+Imgsz = Annotated[int, typer.Option("--imgsz", help="Side of the network input, a multiple of 32.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="For every runtime.", show_default="all cores")]
+Rounds = Annotated[int, typer.Option("--rounds", help="Samples of every runtime.")]
+Runtimes = Annotated[
+    str | None,
+    typer.Option(
+        "--runtimes",
+        help="Only these beside ours, by comma; all: also those that take a minute to start.",
+        show_default="all that are installed and start fast",
+    ),
+]
+AsJson = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write all numbers here; - is stdout.", show_default=False),
+]
 
 
 @app.callback()
@@ -16,31 +37,65 @@ def _benchmark() -> None:
 
 @app.command(name="model")
 def model(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False
-        ),
-    ] = None,
-    imgsz: Annotated[int, typer.Option("--imgsz", help="Side of the network input, a multiple of 32.")] = 640,
+    model: Model = None,
+    imgsz: Imgsz = 640,
     batch: Annotated[int, typer.Option("--batch", help="Pictures that run together.")] = 1,
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="For every runtime.", show_default="all cores")
-    ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", help="Samples of every runtime.")] = 15,
-    runtimes: Annotated[
-        str | None,
-        typer.Option("--runtimes", help="Only these, by comma.", show_default="all that are installed"),
-    ] = None,
-    as_json: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write all numbers here; - is stdout.", show_default=False),
-    ] = None,
+    threads: Threads = None,
+    rounds: Rounds = 15,
+    runtimes: Runtimes = None,
+    as_json: AsJson = None,
 ) -> None:
-    """Time the forward pass, and picture to boxes, beside the other runtimes that are installed."""
+    """Time the forward pass beside the other runtimes that are installed (pip install 'leyolo\\[bench]')."""
     from leyolo.bench.model import benchmark
+
+    _measure(
+        benchmark,
+        model,
+        as_json,
+        runtimes,
+        imgsz=imgsz,
+        batch=batch,
+        threads=threads,
+        rounds=rounds,
+        columns=("dtype",),
+    )
+
+
+@app.command(name="pipeline")
+def pipeline(
+    model: Model = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", metavar="FILE", help="An encoded picture.", show_default="a drawn 1280 x 720 JPEG"),
+    ] = None,
+    imgsz: Imgsz = 640,
+    threads: Threads = None,
+    rounds: Rounds = 15,
+    runtimes: Runtimes = None,
+    as_json: AsJson = None,
+) -> None:
+    """Time the way from an encoded picture in memory to boxes, beside the other runtimes that are installed."""
+    from leyolo.bench.pipeline import benchmark
+    from leyolo.bench.runtimes.pipeline import STAGES
+
+    _measure(
+        benchmark, model, as_json, runtimes, source=source, imgsz=imgsz, threads=threads, rounds=rounds, columns=STAGES
+    )
+
+
+def _measure(
+    benchmark: Any,
+    model: str | None,
+    as_json: str | None,
+    runtimes: str | None,
+    *,
+    columns: Sequence[str],
+    **options: Any,
+) -> None:
+    """Runs a benchmark under a progress bar, then writes its numbers and shows its table. ``columns`` are fields of the
+    rows to show beside the usual ones; of stages, the name without ``_ms``."""
     from leyolo.cli import numbers
-    from leyolo.cli.console import progress, say, table
+    from leyolo.cli.console import progress, say
     from leyolo.model import LeYOLO
 
     target = numbers.checked(as_json)
@@ -49,32 +104,51 @@ def model(
     with progress(None, quiet=False) as view:
         report = benchmark(
             leyolo,
-            imgsz=imgsz,
-            batch=batch,
-            threads=threads,
-            rounds=rounds,
             runtimes=names,
             progress=lambda done, total: view.advance(),
+            loading=lambda name: view.line(f"loading {name}"),
+            **options,
         )
     if target is not None:
         numbers.write(report, target)
-    if target == "-":
-        return
-    rows = [
+    if target != "-":
+        say(_title(report))
+        _show(report["rows"], columns)
+    for skipped in report["skipped"]:
+        say(
+            f"left out: {skipped['name']}: {skipped['reason']}"
+            + (f" ({skipped['install']})" if skipped["install"] else "")
+        )
+
+
+def _title(report: dict[str, Any]) -> str:
+    environment, row = report["environment"], report["rows"][0]
+    parts = [f"{row['model']} at {row['size']}", f"batch {row['batch']}", f"{row['threads']} threads"]
+    if source := report.get("source"):
+        parts.append(
+            f"{source['name']} picture of {source['width']} x {source['height']}, {source['bytes'] // 1000} kB"
+        )
+    return f"{', '.join(parts)}; {environment['processor']}"
+
+
+def _show(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
+    """The table of a report, fastest first. Ours in a reduced precision has a column of its own ratios."""
+    from leyolo.cli.console import table
+
+    reduced = any(row["dtype"] != "float32" and row["ratio_to_ours_same_dtype"] is not None for row in rows)
+    ratios = {
+        "times ours": "ratio_to_ours",
+        **({"times ours in its dtype": "ratio_to_ours_same_dtype"} if reduced else {}),
+    }
+    cells = [
         (
             row["name"],
             row["version"],
             f"{row['median_ms']:.2f}",
             f"{row['p25_ms']:.2f} - {row['p75_ms']:.2f}",
-            "" if row["ratio_to_ours"] is None else f"{row['ratio_to_ours']:.2f}",
+            *("" if row[key] is None else f"{row[key]:.2f}" for key in ratios.values()),
+            *(row[name] if name in row else f"{row[f'{name}_ms']:.2f}" for name in columns),
         )
-        for row in sorted(report["rows"], key=lambda row: (row["name"].startswith("predict"), row["median_ms"]))
+        for row in sorted(rows, key=lambda row: row["median_ms"])
     ]
-    environment = report["environment"]
-    title = (
-        f"leyolo-{leyolo.checkpoint.size}, {imgsz} x {imgsz}, batch {batch}, {environment['threads']} threads, float32"
-    )
-    say(f"{title}; {environment['processor']}")
-    table("", ("runtime", "version", "ms", "quartiles", "times ours"), rows)
-    for skipped in report["skipped"]:
-        say(f"left out: {skipped['name']}: {skipped['reason']}")
+    table("", ("runtime", "version", "ms", "quartiles", *ratios, *columns), cells)
