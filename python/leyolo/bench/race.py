@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -209,10 +210,17 @@ class _Worker:
             line = ""
         if not line:
             self._stop()
-            last = self._log.read_text(errors="replace").strip().splitlines()[-1:]
-            return {"failed": "".join(last) or f"its process ended with code {self._process.returncode}"}
+            return {"failed": self._last_words()}
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def _last_words(self) -> str:
+        """Why the process ended: the signal that killed it, else the last line that it wrote."""
+        code = self._process.returncode
+        if code < 0:
+            return f"its process was killed by {signal.Signals(-code).name}"
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"its process ended with code {code}"
 
     def turn(self, seconds: float) -> None:
         """Takes one sample: milliseconds per call, the median of a turn."""

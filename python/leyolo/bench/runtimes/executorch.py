@@ -20,9 +20,11 @@ def load(job: Job) -> Network:
         program = torch.export.export(maps_network(job), (example(job),))
         lowered = exir.to_edge_transform_and_lower(program, partitioner=[partitioner.XnnpackPartitioner()])
     library._unsafe_reset_threadpool(job.threads)  # the name warns of calls that run meanwhile: there are none
-    method = runtime.Runtime.get().load_program(lowered.to_executorch().buffer).load_method("forward")
+    data = lowered.to_executorch().buffer
+    loaded = runtime.Runtime.get().load_program(data)
+    alive = data, loaded, loaded.load_method("forward")  # the method reads the others' memory without owning it
 
     def forward(x: Array) -> list[Array]:
-        return [each.numpy() for each in method.execute([torch.from_numpy(x)])]
+        return [each.numpy() for each in alive[-1].execute([torch.from_numpy(x)])]
 
     return Network(forward, "NCHW", version("executorch"))

@@ -13,6 +13,10 @@ Model = Annotated[
     str | None,
     typer.Option("--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False),
 ]
+Random = Annotated[
+    bool,
+    typer.Option("--random", help="Random weights, of the size that --model names: speed does not depend on them."),
+]
 Imgsz = Annotated[int, typer.Option("--imgsz", help="Side of the network input, a multiple of 32.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="For every runtime.", show_default="all cores")]
 Rounds = Annotated[int, typer.Option("--rounds", help="Samples of every runtime.")]
@@ -38,6 +42,7 @@ def _benchmark() -> None:
 @app.command(name="model")
 def model(
     model: Model = None,
+    random: Random = False,
     imgsz: Imgsz = 640,
     batch: Annotated[int, typer.Option("--batch", help="Pictures that run together.")] = 1,
     threads: Threads = None,
@@ -51,6 +56,7 @@ def model(
     _measure(
         benchmark,
         model,
+        random,
         as_json,
         runtimes,
         imgsz=imgsz,
@@ -64,6 +70,7 @@ def model(
 @app.command(name="pipeline")
 def pipeline(
     model: Model = None,
+    random: Random = False,
     source: Annotated[
         str | None,
         typer.Option("--source", metavar="FILE", help="An encoded picture.", show_default="a drawn 1280 x 720 JPEG"),
@@ -79,13 +86,23 @@ def pipeline(
     from leyolo.bench.runtimes.pipeline import STAGES
 
     _measure(
-        benchmark, model, as_json, runtimes, source=source, imgsz=imgsz, threads=threads, rounds=rounds, columns=STAGES
+        benchmark,
+        model,
+        random,
+        as_json,
+        runtimes,
+        source=source,
+        imgsz=imgsz,
+        threads=threads,
+        rounds=rounds,
+        columns=STAGES,
     )
 
 
 def _measure(
     benchmark: Any,
     model: str | None,
+    random: bool,
     as_json: str | None,
     runtimes: str | None,
     *,
@@ -94,16 +111,17 @@ def _measure(
 ) -> None:
     """Runs a benchmark under a progress bar, then writes its numbers and shows its table. ``columns`` are fields of the
     rows to show beside the usual ones; of stages, the name without ``_ms``."""
+    from leyolo.bench.random_weights import random_checkpoint
     from leyolo.cli import numbers
     from leyolo.cli.console import progress, say
     from leyolo.model import LeYOLO
 
     target = numbers.checked(as_json)
-    leyolo = LeYOLO(model)
+    measured = random_checkpoint(model or "leyolo-n") if random else LeYOLO(model)
     names = [name.strip() for name in runtimes.split(",")] if runtimes else None
     with progress(None, quiet=False) as view:
         report = benchmark(
-            leyolo,
+            measured,
             runtimes=names,
             progress=lambda done, total: view.advance(),
             loading=lambda name: view.line(f"loading {name}"),
@@ -115,10 +133,8 @@ def _measure(
         say(_title(report))
         _show(report["rows"], columns)
     for skipped in report["skipped"]:
-        say(
-            f"left out: {skipped['name']}: {skipped['reason']}"
-            + (f" ({skipped['install']})" if skipped["install"] else "")
-        )
+        advice = f" ({skipped['install']})" if skipped["install"] else ""
+        say(f"left out: {skipped['name']}: {skipped['reason']}{advice}")
 
 
 def _title(report: dict[str, Any]) -> str:
