@@ -58,8 +58,7 @@ def draw(report: dict[str, Any], path: str | Path) -> None:
     """Writes the picture of a report of :func:`leyolo.bench.ops.benchmark`, in the format of ``path``'s suffix.
 
     Filled dots are ours, rings the fastest other library's, joined where they belong to one case; an arrow stands for a
-    ring far below. The lines above are ``environment["limits"]``, where it is known. Raises UsageError where no case
-    counts operations.
+    ring far below. The lines are the machine's limits. Raises UsageError where no case counts operations.
     """
     found = dots(report["rows"])
     if not found:
@@ -75,10 +74,10 @@ class _Picture:
         self.image = Image.new("RGB", (self.size[0] * SCALE, self.size[1] * SCALE), PAPER)
         self.pen = ImageDraw.Draw(self.image)
         self.colors = {op: COLORS[i % len(COLORS)] for i, op in enumerate(dict.fromkeys(dot.op for dot in found))}
-        self.limits: dict[str, Any] = environment.get("limits") or {}
+        self.limits: dict[str, Any] = environment["limits"]
         rates = [dot.ours for dot in found]
         self.x = _range([dot.intensity for dot in found])
-        self.y = _range([*rates, self.limits.get("gflop_per_s", max(rates))])
+        self.y = _range([*rates, self.limits["fma"]])
         self.taken: list[Rect] = []
         self._axes(environment)
         self._ceilings()
@@ -122,19 +121,18 @@ class _Picture:
 
     def _ceilings(self) -> None:
         """The FMA peak, and below its ridge what each level of memory delivers."""
-        peak = self.limits.get("gflop_per_s")
-        if not peak:
-            return
+        peak = self.limits["fma"]
         _, top = self.at(self.x[0], peak)
         self.line((PLOT[0], top), (PLOT[2], top), INK, 1.5)
         self.text((PLOT[2] - 6, top - 12), f"FMA peak {peak:.0f} GFLOP/s", 13, INK, "rm")
-        for name, rate in self.limits.get("read_gb_per_s", {}).items():
+        for level in self.limits["levels"]:
+            rate = level["read"]
             begin, end = max(self.x[0], self.y[0] / rate), min(self.x[1], peak / rate)
             if begin >= end:
                 continue
             a, b = self.at(begin, begin * rate), self.at(end, end * rate)
             self.line(a, b, FAINT, 1.2)
-            self._along(a, b, f"{name} {rate:.0f} GB/s")
+            self._along(a, b, f"{level['name']} {rate:.0f} GB/s")
 
     def _along(self, a: Point, b: Point, text: str) -> None:
         """``text`` on the lower end of the line from a to b, in its direction."""

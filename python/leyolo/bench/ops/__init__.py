@@ -15,10 +15,12 @@ from typing import Any
 import torch
 
 from leyolo import _C, __version__
-from leyolo.bench.model import environment
+from leyolo.bench import limits
+from leyolo.bench.environment import environment
 from leyolo.bench.ops.case import OURS, PEERS, Case, peer, why_not
 from leyolo.bench.ops.modules import BLOCKS
-from leyolo.bench.timing import Quartiles, cores, keep_memory, measure
+from leyolo.bench.race import checked_counts, default_threads
+from leyolo.bench.timing import Quartiles, keep_memory, measure
 from leyolo.errors import UsageError, nearest
 from leyolo.models.config import lookup
 
@@ -81,29 +83,32 @@ def benchmark(
     progress  called with the cases done and their number
 
     Returns ``{"environment": {…}, "rows": […], "totals": […], "skipped": […]}``, ready for JSON. A row has op, case,
-    name, threads, dtype, median_ms, p25_ms, p75_ms, ratio_to_ours (its median over ours: above 1 it is slower), bytes,
-    operations, gb_per_s, gflop_per_s (None where operations are not counted) and max_difference to our result. A total
-    has name, contestant, threads, ms and ratio_to_ours: medians, each times how often the case occurs in the network.
+    name, version, threads, dtype, median_ms, p25_ms, p75_ms, ratio_to_ours (its median over ours: above 1 it is
+    slower), bytes, operations, gb_per_s, gflop_per_s (None where operations are not counted), of_limit (the share of
+    what the machine's arithmetic or memory would allow) and max_difference to our result. A total has name, contestant,
+    threads, ms and ratio_to_ours: medians, each times how often the case occurs in the network. The environment holds
+    the machine's "limits" (:class:`leyolo.bench.limits.Limits`).
 
     Raises CheckError where a contestant computes something else than we do, UsageError for unknown names.
     """
     if imgsz < 32 or imgsz % 32:
         raise UsageError(f"imgsz should be a positive multiple of 32, got {imgsz}")
-    if min(rounds, 1 if threads is None else threads) < 1:
-        raise UsageError(f"rounds and threads should be at least 1, got {rounds} and {threads}")
+    checked_counts(rounds=rounds, threads=threads)
     size = lookup(size).size
     table = [case for op in dict.fromkeys(ops or OPS) for case in cases(op, size=size, imgsz=imgsz)]
     whole = {name for name, parts in TOTAL_OF.items() if parts <= {case.op for case in table}}
-    threads = threads or cores()
+    threads = default_threads(threads)
     prepare(threads)
+    ceilings = limits.measure(threads)
     rows: list[dict[str, Any]] = []
     sums: dict[str, list[tuple[int, dict[str, float]]]] = {}
     with torch.no_grad():
         for number, case in enumerate(table):
             runs, differences = case.checked(threads)
             times = measure(runs, rounds=rounds, seconds=seconds)
+            floor = 1e3 * ceilings.floor(case.operations or 0, case.bytes)
             for name, time in times.items():
-                rows.append(_row(case, name, time, times[OURS], differences[name], threads))
+                rows.append(_row(case, name, time, times[OURS], floor, differences[name], threads))
             for total, count in case.totals.items():
                 if total in TOTAL_OF and total not in whole:
                     continue  # a part of it would pass for the whole
@@ -113,14 +118,16 @@ def benchmark(
     totals = [{"threads": threads, **total} for name, parts in sums.items() for total in _total(name, parts)]
     skipped = [{"name": name, "reason": why_not(name)} for name in PEERS if peer(name) is None]
     return {
-        "environment": {**environment(threads), "size": size, "imgsz": imgsz},
+        "environment": {**environment(threads), "size": size, "imgsz": imgsz, "limits": ceilings.to_dict()},
         "rows": rows,
         "totals": totals,
         "skipped": skipped,
     }
 
 
-def _row(case: Case, name: str, time: Quartiles, ours: Quartiles, difference: float, threads: int) -> dict[str, Any]:
+def _row(
+    case: Case, name: str, time: Quartiles, ours: Quartiles, floor: float, difference: float, threads: int
+) -> dict[str, Any]:
     return {
         "op": case.op,
         "case": case.name,
@@ -136,6 +143,7 @@ def _row(case: Case, name: str, time: Quartiles, ours: Quartiles, difference: fl
         "operations": case.operations,
         "gb_per_s": case.bytes / time.median / 1e6,
         "gflop_per_s": None if case.operations is None else case.operations / time.median / 1e6,
+        "of_limit": floor / time.median,
         "max_difference": difference,
     }
 

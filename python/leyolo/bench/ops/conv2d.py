@@ -61,6 +61,6 @@ def _build(size: str, convolution: Convolution, imgsz: int, threads: int) -> dic
     options: dict[str, Any] = {"stride": conv.stride[0], "padding": conv.padding[0], "activation": activation}
     return {
         OURS: Contestant(lambda: ops.conv2d(nhwc, weight, conv.bias, **options)),
-        "leyolo packed": packed_conv2d(size, imgsz, conv, activation, x),
+        "leyolo packed": packed_conv2d(size, imgsz, conv, activation, x, threads),
         **peers(module, x, threads),
     }

@@ -54,7 +54,7 @@ def _layers(size: str, indices: Sequence[int], imgsz: int, threads: int) -> dict
     side = imgsz // first.reduction * first.stride
     x = image(first.in_channels, side, side)
     module = nn.Sequential(*(network(size).layers[index] for index in indices)).eval()
-    return {OURS: packed_layers(size, indices, imgsz, x), **peers(module, x, threads)}
+    return {OURS: packed_layers(size, indices, imgsz, x, threads), **peers(module, x, threads)}
 
 
 class _Level(nn.Module):
@@ -73,4 +73,4 @@ def _level(size: str, level: int, imgsz: int, threads: int) -> dict[str, Contest
     side = imgsz // net.config.strides[level]
     x = image(net.config.head_channels[level], side, side)
     branches = (net.get_submodule(f"head.{branch}.{level}") for branch in ("box", "cls"))
-    return {OURS: packed_level(size, level, imgsz, x), **peers(_Level(*branches).eval(), x, threads)}
+    return {OURS: packed_level(size, level, imgsz, x, threads), **peers(_Level(*branches).eval(), x, threads)}

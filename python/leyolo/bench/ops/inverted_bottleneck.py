@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from functools import partial
 from typing import Any
@@ -69,6 +70,8 @@ def _build(size: str, index: int, imgsz: int, threads: int) -> dict[str, Contest
     return {
         OURS: Contestant(lambda: ops.inverted_bottleneck(nhwc, *weights, **options)),
         "leyolo NCHW": Contestant(lambda: ops.inverted_bottleneck(x, *weights, **options)),
-        "leyolo packed": packed_layers(size, [index], imgsz, nhwc),
+        "leyolo packed": packed_layers(size, [index], imgsz, x, threads),
+        "leyolo packed staged": packed_layers(size, [index], imgsz, x, threads, share=math.inf),
+        "leyolo packed streamed": packed_layers(size, [index], imgsz, x, threads, share=0),
         **peers(module, x, threads),
     }

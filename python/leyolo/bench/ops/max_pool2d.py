@@ -29,4 +29,4 @@ def cases(size: str, imgsz: int) -> list[Case]:
 def _build(size: str, imgsz: int, channels: int, side: int, kernel: int, threads: int) -> dict[str, Contestant]:
     x = image(channels, side, side)
     module = nn.MaxPool2d(kernel, 1, kernel // 2)
-    return {OURS: packed_max_pool2d(size, imgsz, kernel, x), **peers(module, x, threads)}
+    return {OURS: packed_max_pool2d(size, imgsz, kernel, x, threads), **peers(module, x, threads)}

@@ -13,6 +13,7 @@ from leyolo.bench.ops.case import Contestant
 from leyolo.bench.ops.modules import network
 from leyolo.models.transfer import from_torch
 from leyolo.ops.forward import forward
+from leyolo.runtime.chains import Streaming, chains
 from leyolo.runtime.fold import fold
 from leyolo.runtime.lower import Network, Packed, _Lowering
 from leyolo.runtime.program import NONE, OUTPUT, SILU, Buffer, Slot
@@ -29,7 +30,7 @@ class _Part(_Lowering):
     from where a residual can be read, and is not overwritten."""
 
     def __init__(self, size: str, imgsz: int, x: Tensor) -> None:
-        super().__init__(_network(size), imgsz, imgsz)
+        super().__init__(_network(size), imgsz, imgsz, from_bytes=False, features=False)
         self.x = x.contiguous(memory_format=torch.channels_last)
         _, channels, height, width = x.shape
         self.source = Slot.whole(self.builder.buffer(height, width, channels))
@@ -38,12 +39,22 @@ class _Part(_Lowering):
     def _into(self, index: int) -> Slot | None:
         return self.targets.get(index)
 
-    def contestant(self, target: Buffer, *, rows: bool = False, weight: Packed | None = None) -> Contestant:
+    def contestant(
+        self,
+        target: Buffer,
+        threads: int,
+        *,
+        share: float = Streaming.share,
+        rows: bool = False,
+        weight: Packed | None = None,
+    ) -> Contestant:
         """Runs what was lowered into ``target``; its result is [1, H * W, C] with ``rows``, else [1, C, H, W].
-        ``weight`` is the only one, instead of the network's."""
+        ``share`` as in :class:`Streaming`; ``weight`` is the only one, instead of the network's."""
         buffer = self.source.buffer
         buffer.last = len(self.builder.steps)
-        program = self.builder.finish((target.height, target.width, target.channels))
+        streaming = Streaming(threads, C.cpu_features()["l2_bytes"], share)
+        shape = target.height, target.width, target.channels
+        program = self.builder.finish(shape, chains(self.builder.steps, streaming))
         arena = torch.zeros(program.arena_size)
         arena[buffer.offset : buffer.offset + self.x.numel()] = self.x.permute(0, 2, 3, 1).flatten()
         image = self.x[:, :1, :1, :1]  # not read
@@ -55,8 +66,11 @@ class _Part(_Lowering):
         )
 
 
-def packed_layers(size: str, indices: Sequence[int], imgsz: int, x: Tensor) -> Contestant:
-    """The layers ``indices``, each reading the one before it, on ``x`` [1, C, H, W]: the last map."""
+def packed_layers(
+    size: str, indices: Sequence[int], imgsz: int, x: Tensor, threads: int, share: float = Streaming.share
+) -> Contestant:
+    """The layers ``indices``, each reading the one before it, on ``x`` [1, C, H, W]: the last map. ``share`` 0: row by
+    row wherever that is possible; infinite: step by step."""
     part = _Part(size, imgsz, x)
     last = part.config.layers[indices[-1]]
     side = imgsz // last.reduction
@@ -65,10 +79,10 @@ def packed_layers(size: str, indices: Sequence[int], imgsz: int, x: Tensor) -> C
     part.targets[indices[-1]] = Slot.whole(target)
     for index in indices:
         part.slots[index] = part._layer(index)
-    return part.contestant(target)
+    return part.contestant(target, threads, share=share)
 
 
-def packed_conv2d(size: str, imgsz: int, conv: nn.Conv2d, activation: str, x: Tensor) -> Contestant:
+def packed_conv2d(size: str, imgsz: int, conv: nn.Conv2d, activation: str, x: Tensor, threads: int) -> Contestant:
     """A dense convolution of the network, with its bias, on ``x`` [1, C, H, W]."""
     part = _Part(size, imgsz, x)
     stride = conv.stride[0]
@@ -82,20 +96,20 @@ def packed_conv2d(size: str, imgsz: int, conv: nn.Conv2d, activation: str, x: Te
     )
     assert conv.bias is not None
     weight = conv.weight.detach().contiguous().numpy()
-    return part.contestant(target, weight=C.conv2d_pack(weight, conv.bias.detach().numpy()))
+    return part.contestant(target, threads, weight=C.conv2d_pack(weight, conv.bias.detach().numpy()))
 
 
-def packed_max_pool2d(size: str, imgsz: int, kernel: int, x: Tensor) -> Contestant:
+def packed_max_pool2d(size: str, imgsz: int, kernel: int, x: Tensor, threads: int) -> Contestant:
     """One stride-1 max pool on ``x`` [1, C, H, W]."""
     part = _Part(size, imgsz, x)
     target = Buffer(x.shape[2], x.shape[3], x.shape[1], space=OUTPUT)
     part.builder.max_pool(part.source, Slot.whole(target), kernel=kernel)
-    return part.contestant(target)
+    return part.contestant(target, threads)
 
 
-def packed_level(size: str, level: int, imgsz: int, x: Tensor) -> Contestant:
+def packed_level(size: str, level: int, imgsz: int, x: Tensor, threads: int) -> Contestant:
     """One level of the head on ``x`` [1, C, H, W]: its rows of the logits [1, H * W, K]."""
     part = _Part(size, imgsz, x)
     target = Buffer(x.shape[2], x.shape[3], part.network.outputs, space=OUTPUT)
     part._leyolo_level(level, part.source, target)
-    return part.contestant(target, rows=True)
+    return part.contestant(target, threads, rows=True)
