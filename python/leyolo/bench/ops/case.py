@@ -17,12 +17,12 @@ from leyolo.errors import CheckError
 OURS = "leyolo"
 """The contestant that the others are compared with: the torch operator, as ``leyolo.ops`` offers it."""
 
-PEERS = ("cv2", "onnxruntime", "onnxscript", "openvino", "torchvision")
-"""Libraries that take part where they are installed; onnxscript writes what ONNX Runtime and OpenVINO read."""
+PEERS = ("cv2", "ncnn", "onnxruntime", "onnxscript", "openvino", "pnnx", "torchvision")
+"""Libraries that take part where they are installed; onnxscript converts for ONNX Runtime, pnnx for ncnn."""
 
 
 def _all(result: Any) -> Sequence[Any]:
-    return result if isinstance(result, tuple) else (result,)
+    return result if isinstance(result, tuple | list) else (result,)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The whole pass is ``leyolo benchmark model``'s matter.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 
@@ -53,7 +54,7 @@ def _layers(size: str, indices: Sequence[int], imgsz: int, threads: int) -> dict
     first = network(size).config.layers[indices[0]]
     side = imgsz // first.reduction * first.stride
     x = image(first.in_channels, side, side)
-    module = nn.Sequential(*(network(size).layers[index] for index in indices)).eval()
+    module = nn.Sequential(OrderedDict((f"layer{index}", network(size).layers[index]) for index in indices)).eval()
     return {OURS: packed_layers(size, indices, imgsz, x, threads), **peers(module, x, threads)}
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-import logging
+import os
+import sys
 import warnings
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from leyolo.bench.ops.case import Contestant, peer
+from leyolo.bench.runtimes import ncnn, onnxruntime, openvino
 from leyolo.models.cost import ConvCost, cost
 from leyolo.models.network import LeYOLONet, build
 from leyolo.nn.blocks import ConvBNAct
@@ -20,12 +23,19 @@ from leyolo.nn.blocks import ConvBNAct
 BLOCKS = "blocks summed over the network"
 """The sum of everything but upsampling: stem, inverted bottlenecks, dense convolutions between them, SPPF, head."""
 
+RUNTIMES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "onnxruntime": (onnxruntime, ("onnxruntime", "onnxscript")),
+    "openvino": (openvino, ("openvino",)),
+    "ncnn": (ncnn, ("ncnn", "pnnx")),
+}
+"""Where parts of the network run too, and the packages that it takes."""
+
 
 @cache
 def network(size: str) -> LeYOLONet:
     """A network with random weights and statistics that keep activations near 1."""
     torch.manual_seed(0)
-    net = build(size).eval()
+    net = build(size).eval().requires_grad_(False)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low, high in (
@@ -65,55 +75,44 @@ def folded(module: nn.Module) -> nn.Module:
 
 
 def peers(module: nn.Module, x: Tensor, threads: int) -> dict[str, Contestant]:
-    """``module`` on ``x`` in torch eager (both layouts; batch norm apart and, where there is one, folded), ONNX Runtime
-    and OpenVINO."""
+    """``module`` on ``x`` in torch eager (both layouts; batch norm apart and, where there is one, folded) and in
+    :data:`RUNTIMES`."""
     found = {}
+    flat = folded(module)
     norms = any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
-    for suffix, net in (("", module), (" folded", folded(module)))[: 1 + norms]:
+    for suffix, net in (("", module), (" folded", flat))[: 1 + norms]:
         for layout, memory in (("", torch.contiguous_format), (" channels_last", torch.channels_last)):
-            own = copy.deepcopy(net).to(memory_format=memory)  # type: ignore[call-overload]
-            found[f"torch{layout}{suffix}"] = Contestant(_calls(own, x.contiguous(memory_format=memory)))
-    if (peer("onnxruntime") or peer("openvino")) and peer("onnxscript"):
-        graph = _onnx(folded(module), x)
-        if peer("onnxruntime"):
-            found["onnxruntime"] = _onnxruntime(graph, x, threads)
-        if peer("openvino"):
-            found["openvino"] = _openvino(graph, x, threads)
+            found[f"torch{layout}{suffix}"] = Contestant(
+                partial(_laid_out(net, memory), x.contiguous(memory_format=memory))
+            )
+    array = x.numpy()
+    for name, (runtime, packages) in RUNTIMES.items():
+        if all(map(peer, packages)):
+            with _quiet():
+                forward = runtime.prepared(_laid_out(flat, torch.contiguous_format), x, threads)
+            found[name] = Contestant(partial(forward, array))
     return found
 
 
-def _calls(module: nn.Module, x: Tensor) -> Any:
-    return lambda: module(x)
+def _laid_out(module: nn.Module, memory: torch.memory_format) -> nn.Module:
+    """A copy with its weights in a layout."""
+    copied: nn.Module = copy.deepcopy(module).to(memory_format=memory)  # type: ignore[call-overload]
+    return copied
 
 
-def _onnx(module: nn.Module, x: Tensor) -> bytes:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Converters have much to say, on both streams and below Python; errors come as exceptions."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program: Any = torch.onnx.export(module, (x,), dynamo=True, verbose=False)
-    graph: bytes = program.model_proto.SerializeToString()
-    return graph
-
-
-def _onnxruntime(graph: bytes, x: Tensor, threads: int) -> Contestant:
-    runtime = peer("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # Its threads spin during a run, as by default, but not on after it into another contestant's turn.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: x.numpy()}
-    return Contestant(lambda: session.run(None, feed)[0])
-
-
-def _openvino(graph: bytes, x: Tensor, threads: int) -> Contestant:
-    core = peer("openvino").Core()
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    request = core.compile_model(core.read_model(graph), "CPU", settings).create_infer_request()
-    array = x.numpy()
-    return Contestant(lambda: request.infer([array], share_inputs=True, share_outputs=True)[0])
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            for number, copied in enumerate(kept, 1):
+                os.dup2(copied, number)
+                os.close(copied)

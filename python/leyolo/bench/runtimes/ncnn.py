@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,19 @@ from leyolo.bench.runtimes.base import Array, Job, Network, NotHereError
 from leyolo.bench.runtimes.torch import example, maps_network
 
 
-def load(job: Job) -> Network:
+def prepared(module: Any, x: Any, threads: int) -> Callable[[Array], list[Array]]:
+    """``module`` in ncnn, for inputs like the tensor ``x``."""
     ncnn, pnnx = importlib.import_module("ncnn"), importlib.import_module("pnnx")
     torch: Any = importlib.import_module("torch")
 
     network = ncnn.Net()
-    network.opt.num_threads = job.threads
+    network.opt.num_threads = threads
     network.opt.use_vulkan_compute = False
-    x = example(job)[:1]
     with tempfile.TemporaryDirectory() as folder:
         stem = str(Path(folder) / "model")
         with torch.no_grad():
-            torch.jit.save(torch.jit.trace(maps_network(job), x), f"{stem}.pt")
-        pnnx.convert(f"{stem}.pt", x, fp16=False)
+            torch.jit.save(torch.jit.trace(module, x[:1]), f"{stem}.pt")
+        pnnx.convert(f"{stem}.pt", x[:1], fp16=False)
         if network.load_param(f"{stem}.ncnn.param") or network.load_model(f"{stem}.ncnn.bin"):
             raise NotHereError("pnnx could not convert the network")
     outputs = network.output_names()
@@ -39,4 +40,9 @@ def load(job: Job) -> Network:
         images = [image(each) for each in x]
         return images[0] if len(images) == 1 else [np.concatenate(maps) for maps in zip(*images, strict=True)]
 
-    return Network(forward, "NCHW", ncnn.__version__)
+    return forward
+
+
+def load(job: Job) -> Network:
+    version = importlib.import_module("ncnn").__version__
+    return Network(prepared(maps_network(job), example(job), job.threads), "NCHW", version)
