@@ -31,13 +31,19 @@ py::dict cpu_features() {
   py::dict features;
   features["isa"] = name_of(isa());
   features["threads"] = num_threads();
-  features["l2_bytes"] = l2_bytes();
+  CacheSizes const& cache = cache_sizes();
+  features["l1_bytes"] = cache.l1d;
+  features["l2_bytes"] = cache.l2;
+  features["l3_bytes"] = cache.l3;
+  features["l3_cores"] = cache.l3_cores;
 #ifdef LEYOLO_X86
   features["avx2"] = bool(__builtin_cpu_supports("avx2"));
   features["fma"] = bool(__builtin_cpu_supports("fma"));
   features["avx512f"] = bool(__builtin_cpu_supports("avx512f"));
   features["avx512bf16"] = bool(__builtin_cpu_supports("avx512bf16"));
   features["avx512vnni"] = bool(__builtin_cpu_supports("avx512vnni"));
+#elif defined(__aarch64__)
+  features["neon"] = true;
 #endif
   return features;
 }
@@ -51,7 +57,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("build_info", &leyolo::build_info,
         "What this build holds: version, compiler, CUDA version and architectures, ISAs.");
   m.def("cpu_features", &leyolo::cpu_features,
-        "What this machine has: the ISA in use, threads, instruction sets, bytes of its second-level cache.");
+        "What this machine has: the ISA in use, threads, instruction sets, bytes of its caches.");
   m.def("num_threads", &leyolo::num_threads, "Threads that numpy calls use.");
   m.def("set_num_threads", &leyolo::set_num_threads, leyolo::py::arg("n"), "Sets the threads that numpy calls use.");
   for (auto bind : leyolo::Binder::all()) bind(m);

@@ -7,16 +7,16 @@ namespace leyolo::LEYOLO_ISA {
 
 namespace {
 
-// Accumulators + weights + one broadcast fill the 32 (AVX-512) or 16 registers.
+// Accumulators + weights + one broadcast fill the registers.
 template <int NV>
-constexpr int kPixels = kLanes == 16  ? (NV == 1   ? 14
-                                         : NV == 2 ? 12
-                                         : NV == 3 ? 8
-                                                   : 6)
-                        : kLanes == 8 ? (NV == 1   ? 10
-                                         : NV == 2 ? 6
-                                                   : 4)
-                                      : (NV == 1 ? 8 : 4);
+constexpr int kPixels = kRegisters == 32 ? (NV == 1   ? 14
+                                            : NV == 2 ? 12
+                                            : NV == 3 ? 8
+                                                      : 6)
+                        : kLanes == 8    ? (NV == 1   ? 10
+                                            : NV == 2 ? 6
+                                                      : 4)
+                                         : (NV == 1 ? 8 : 4);
 
 struct Tile {
   float const* x;       // first tap of the first pixel
@@ -133,10 +133,10 @@ LEYOLO_INLINE void pixels_of(Conv2dArgs const& a, Tile const& t, long long begin
   }
 LEYOLO_PIXELS(1)
 LEYOLO_PIXELS(2)
-#if LEYOLO_LANES > 4
+#if LEYOLO_LANES > 4 || LEYOLO_REGISTERS > 16
 LEYOLO_PIXELS(3)
 #endif
-#if LEYOLO_LANES > 8
+#if LEYOLO_REGISTERS > 16
 LEYOLO_PIXELS(4)
 #endif
 
@@ -144,10 +144,10 @@ void pixels(int vectors, Conv2dArgs const& a, Tile const& t, long long begin, lo
   switch (vectors) {
     case 1: return pixels_1(a, t, begin, end);
     case 2: return pixels_2(a, t, begin, end);
-#if LEYOLO_LANES > 4
+#if LEYOLO_LANES > 4 || LEYOLO_REGISTERS > 16
     case 3: return pixels_3(a, t, begin, end);
 #endif
-#if LEYOLO_LANES > 8
+#if LEYOLO_REGISTERS > 16
     case 4: return pixels_4(a, t, begin, end);
 #endif
   }
