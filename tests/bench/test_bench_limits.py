@@ -55,9 +55,14 @@ def test_floor() -> None:
     assert limits.floor(1.0, 600) == pytest.approx(600 / 300e9)
     assert limits.floor(1.0, 4000) == pytest.approx(4000 / 80e9)
     assert limits.floor(1.0, 10**6) == pytest.approx(10**6 / 10e9)
-    assert json.loads(json.dumps(limits.to_dict()))["levels"][2] == {
-        "name": "DRAM", "size": None, "working_set": 10**6, "read": 10.0, "copy": 8.0,
-    }  # fmt: skip
+    assert json.loads(json.dumps(limits.to_dict())) == {
+        "isa": "avx2",
+        "threads": 1,
+        "gflop_per_s": 100.0,
+        "read_gb_per_s": {"L1": 200.0, "L2": 80.0, "DRAM": 10.0},
+        "copy_gb_per_s": {"L1": 300.0, "L2": 50.0, "DRAM": 8.0},
+        "bytes": {"L1": 1000, "L2": 5000, "DRAM": None},
+    }
 
 
 @pytest.mark.parametrize(

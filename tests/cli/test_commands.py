@@ -72,6 +72,18 @@ def test_info_on_a_model(run: Run, weights_file: Path) -> None:
     assert run("info", "leyolo-s", "imgsz=100").code == 2
 
 
+def test_info_on_a_plan(run: Run, weights_file: Path) -> None:
+    data = json.loads(run("info", weights_file, "--plan", "--json", "--threads", "1", "imgsz=64").out)
+    assert (data["threads"], data["imgsz"]) == (1, 64)
+    assert {"name", "kernel", "tile", "bytes_in", "flops", "floor_us", "time_us"} <= set(data["steps"][0])
+    text = run("info", "leyolo-n", "--plan", "imgsz=64").out  # without weights
+    assert "L3.depthwise" in text
+    assert "whole pass" in text
+    assert run("info", "--plan").code == 2
+    assert run("info", weights_file, "--threads", "2").code == 2
+    assert run("info", weights_file, "--plan", "imgsz=100").code == 2
+
+
 def test_info_on_what_is_no_model(run: Run, tmp_path: Path, weights_file: Path) -> None:
     done = run("info", weights_file.with_name("randm.safetensors"))
     assert done.code == 3

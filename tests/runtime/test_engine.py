@@ -139,6 +139,18 @@ def test_candidates_of_every_size(size: str) -> None:
     same_candidates(engine.detect(x, score_threshold=0.001), expected)
 
 
+@pytest.mark.parametrize("head", ["leyolo", "yolox"])
+@pytest.mark.parametrize("size", list(CONFIGS))
+def test_every_step_has_a_name_of_its_own(size: str, head: str) -> None:
+    engine = Engine(from_torch(build(size, 2, head)))
+    for features in (False, True) if head == "leyolo" else (False,):
+        program = engine.program(64, 64, from_bytes=True, features=features)
+        assert len(program.names) == len(program.steps)
+        names = [name for name in program.names if not name.startswith("chain of ")]
+        assert "" not in names
+        assert len(set(names)) == len(names)
+
+
 def test_one_engine_in_many_threads(official: Checkpoint) -> None:
     engine = Engine(official)
     images = np.random.default_rng(0).random((8, 1, 64, 64, 3), np.float32)

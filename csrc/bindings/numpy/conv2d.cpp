@@ -39,7 +39,21 @@ static py::array numpy_conv2d(py::array const& x, py::array const& weight, std::
   return y;
 }
 
+static std::vector<std::pair<int, int>> numpy_conv2d_tiles(int64_t out_channels) {
+  check(out_channels > 0 && out_channels <= 1 << 20, "conv2d: out_channels must be between 1 and ", 1 << 20, ", got ",
+        out_channels);
+  std::vector<std::pair<int, int>> tiles;
+  int64_t vector = 0;
+  for (Conv2dTile t = conv2d_tile(out_channels, 0); t.vectors > 0; t = conv2d_tile(out_channels, vector)) {
+    tiles.emplace_back(t.pixels, t.vectors);
+    vector += t.vectors;
+  }
+  return tiles;
+}
+
 LEYOLO_NUMPY_OP(conv2d) {
+  m.def("conv2d_tiles", &numpy_conv2d_tiles, py::arg("out_channels"),
+        "The register tiles that the output channels are cut into on this machine: (pixels, vectors) of each.");
   m.def("conv2d_pack", &numpy_conv2d_pack, py::arg("weight"), py::arg("bias") = py::none(),
         "Weight [O, C, k, k] and bias [O] in the order of this machine's kernels, for `forward`.");
   m.def("conv2d", &numpy_conv2d, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),

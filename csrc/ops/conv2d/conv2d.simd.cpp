@@ -172,6 +172,16 @@ LEYOLO_INLINE void each_tile(Conv2dArgs const& a, F f) {
 
 }  // namespace
 
+// Pixels of a register tile of that many vectors.
+extern int conv2d_tile_pixels(int vectors) {
+  switch (vectors) {
+    case 1: return kPixels<1>;
+    case 2: return kPixels<2>;
+    case 3: return kPixels<3>;
+    default: return kPixels<4>;
+  }
+}
+
 // 1x1, stride 1: pixels [begin, end) of the flattened image.
 extern void conv2d_pixels(Conv2dArgs const& a, long long begin, long long end) {
   // The input of a chunk stays in L1/L2 while the tiles' weights pass over it; a multiple of all tile heights.

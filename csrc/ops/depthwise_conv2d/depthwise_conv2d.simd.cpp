@@ -147,6 +147,9 @@ RowFunction row_function(DepthwiseArgs const& a) {
 
 }  // namespace
 
+// Pixels of a register tile, which is one vector wide.
+extern int depthwise_tile_pixels() { return kStrip; }
+
 // Output rows [begin, end).
 extern void depthwise_rows(DepthwiseArgs const& a, long long begin, long long end) {
   RowFunction const function = row_function(a);

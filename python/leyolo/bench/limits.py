@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from leyolo import _C
@@ -45,8 +45,15 @@ class Limits:
         return max(flops / self.fma, moved / max(level.read, level.copy)) * 1e-9
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
+        """Ready for JSON; of levels by their name."""
+        return {
+            "isa": self.isa,
+            "threads": self.threads,
+            "gflop_per_s": self.fma,
+            "read_gb_per_s": {level.name: level.read for level in self.levels},
+            "copy_gb_per_s": {level.name: level.copy for level in self.levels},
+            "bytes": {level.name: level.size for level in self.levels},
+        }
 
 
 def measure(threads: int | None = None, seconds: float = 0.5) -> Limits:

@@ -140,23 +140,39 @@ class _Lowering:
         if layer.kind == "concat":
             return Slot.whole(self.concats[index])
         x = self.slots[layer.inputs[0]]
+        short = f"L{index}"
         if layer.kind == "conv":
             return builder.conv2d(
-                x, *network.dense(name), kernel=layer.kernel, stride=layer.stride, activation=SILU, into=into
+                *(x, *network.dense(name)),
+                kernel=layer.kernel,
+                stride=layer.stride,
+                activation=SILU,
+                into=into,
+                name=short,
             )
         if layer.kind == "bottleneck":
-            y = builder.conv2d(x, *network.dense(f"{name}.expand"), activation=SILU) if layer.has_expansion else x
-            y = builder.depthwise(y, network.depthwise(f"{name}.depthwise"), kernel=layer.kernel, stride=layer.stride)
+            y = x
+            if layer.has_expansion:
+                y = builder.conv2d(y, *network.dense(f"{name}.expand"), activation=SILU, name=f"{short}.expand")
+            y = builder.depthwise(
+                *(y, network.depthwise(f"{name}.depthwise")),
+                kernel=layer.kernel,
+                stride=layer.stride,
+                name=f"{short}.depthwise",
+            )
+            weight = network.dense(f"{name}.project")
             residual = x if layer.residual else None
-            return builder.conv2d(y, *network.dense(f"{name}.project"), residual=residual, into=into)
+            return builder.conv2d(y, *weight, residual=residual, into=into, name=f"{short}.project")
         if layer.kind == "sppf":
             c = layer.expand
             pools = builder.buffer(x.buffer.height, x.buffer.width, 4 * c)
-            y = builder.conv2d(x, *network.dense(f"{name}.reduce"), activation=SILU, into=Slot(pools, 0, c))
+            weight, first = network.dense(f"{name}.reduce"), Slot(pools, 0, c)
+            y = builder.conv2d(x, *weight, activation=SILU, into=first, name=f"{short}.reduce")
             for i in (1, 2, 3):
-                y = builder.max_pool(y, Slot(pools, i * c, c), kernel=layer.kernel)
-            return builder.conv2d(Slot.whole(pools), *network.dense(f"{name}.merge"), activation=SILU, into=into)
-        return builder.upsample2x(x, into)
+                y = builder.max_pool(y, Slot(pools, i * c, c), kernel=layer.kernel, name=f"{short}.pool{i}")
+            weight = network.dense(f"{name}.merge")
+            return builder.conv2d(Slot.whole(pools), *weight, activation=SILU, into=into, name=f"{short}.merge")
+        return builder.upsample2x(x, into, name=short)
 
     def _each_level(self, lower: Any, outputs: tuple[int, ...]) -> None:
         """Calls ``lower(level, feature map, *this level's rows of each output)``; outputs of that many channels lie one
@@ -171,41 +187,51 @@ class _Lowering:
             lower(level, self.slots[index], *rows)
             first += height * width
 
+    def _pyramid(self, level: int) -> str:
+        """The usual name of a level, by its stride: P3 is an eighth of the image."""
+        return f"P{self.config.strides[level].bit_length() - 1}"
+
     def _leyolo_level(self, level: int, x: Slot, logits: Buffer) -> None:
         network, builder = self.network, self.builder
-        box, cls = f"head.box.{level}", f"head.cls.{level}"
+        box, cls, short = f"head.box.{level}", f"head.cls.{level}", self._pyramid(level)
         y = self._leyolo_branches(level, x)
-        y = builder.depthwise(y, network.depthwise(f"{box}.2", f"{cls}.2"), kernel=3)
+        y = builder.depthwise(y, network.depthwise(f"{box}.2", f"{cls}.2"), kernel=3, name=f"{short}.box+cls.2")
         split = self.config.box_width
         weight, channels = network.dense(f"{box}.3")
-        builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=Slot(logits, 0, channels))
+        into = Slot(logits, 0, channels)
+        builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=into, name=f"{short}.box.3")
         weight, classes = network.dense(f"{cls}.3")
-        builder.conv2d(Slot(y.buffer, split, y.channels - split), weight, classes, into=Slot(logits, channels, classes))
+        into = Slot(logits, channels, classes)
+        builder.conv2d(Slot(y.buffer, split, y.channels - split), weight, classes, into=into, name=f"{short}.cls.3")
 
     def _leyolo_level_features(self, level: int, x: Slot, features: Buffer, classes: Buffer) -> None:
-        network, builder = self.network, self.builder
+        network, builder, short = self.network, self.builder, self._pyramid(level)
         y = self._leyolo_branches(level, x)
         split = self.config.box_width
         box, cls = Slot(y.buffer, 0, split), Slot(y.buffer, split, y.channels - split)
-        builder.depthwise(box, network.depthwise(f"head.box.{level}.2"), kernel=3, into=Slot.whole(features))
-        y = builder.depthwise(cls, network.depthwise(f"head.cls.{level}.2"), kernel=3)
-        builder.conv2d(y, *network.dense(f"head.cls.{level}.3"), into=Slot.whole(classes))
+        weight = network.depthwise(f"head.box.{level}.2")
+        builder.depthwise(box, weight, kernel=3, into=Slot.whole(features), name=f"{short}.box.2")
+        y = builder.depthwise(cls, network.depthwise(f"head.cls.{level}.2"), kernel=3, name=f"{short}.cls.2")
+        builder.conv2d(y, *network.dense(f"head.cls.{level}.3"), into=Slot.whole(classes), name=f"{short}.cls.3")
 
     def _leyolo_branches(self, level: int, x: Slot) -> Slot:
         """The first two layers of both branches, which have the same shape, side by side as one."""
         network, builder = self.network, self.builder
-        box, cls = f"head.box.{level}", f"head.cls.{level}"
-        y = builder.conv2d(x, *network.dense(f"{box}.0", f"{cls}.0"), activation=SILU)
-        return builder.depthwise(y, network.depthwise(f"{box}.1", f"{cls}.1"), kernel=3)
+        box, cls, short = f"head.box.{level}", f"head.cls.{level}", self._pyramid(level)
+        weight = network.dense(f"{box}.0", f"{cls}.0")
+        y = builder.conv2d(x, *weight, activation=SILU, name=f"{short}.box+cls.0")
+        return builder.depthwise(y, network.depthwise(f"{box}.1", f"{cls}.1"), kernel=3, name=f"{short}.box+cls.1")
 
     def _yolox_level(self, level: int, x: Slot, logits: Buffer) -> None:
-        network, builder = self.network, self.builder
-        stem = builder.conv2d(x, *network.dense(f"head.stem.{level}"), activation=SILU)
+        network, builder, short = self.network, self.builder, self._pyramid(level)
+        stem = builder.conv2d(x, *network.dense(f"head.stem.{level}"), activation=SILU, name=f"{short}.stem")
         start = 0
         for branch in ("box", "cls"):
             y = stem
             for j in (0, 1):
-                y = builder.conv2d(y, *network.dense(f"head.{branch}.{level}.{j}"), kernel=3, activation=SILU)
+                dense = network.dense(f"head.{branch}.{level}.{j}")
+                y = builder.conv2d(y, *dense, kernel=3, activation=SILU, name=f"{short}.{branch}.{j}")
             weight, channels = network.dense(f"head.{branch}.{level}.2")
-            builder.conv2d(y, weight, channels, into=Slot(logits, start, channels))
+            into = Slot(logits, start, channels)
+            builder.conv2d(y, weight, channels, into=into, name=f"{short}.{branch}.2")
             start += channels
