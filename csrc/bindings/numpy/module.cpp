@@ -29,6 +29,7 @@ py::dict build_info() {
 py::dict cpu_features() {
   py::dict features;
   features["isa"] = name_of(isa());
+  features["bf16_dot"] = has_bf16_dot();  // the kernels of dtype "bf16" run here
   features["threads"] = num_threads();
 #ifdef LEYOLO_X86
   features["avx2"] = bool(__builtin_cpu_supports("avx2"));
