@@ -24,13 +24,22 @@ LEYOLO_INLINE vu splat_pair(uint16_t const* p) {
 // One value and a zero.
 LEYOLO_INLINE vu splat_single(uint16_t const* p) { return reinterpret_cast<vu>(_mm512_set1_epi32(*p)); }
 
+// a0 b0 a1 b1 ...
+LEYOLO_INLINE vu interleave(__m256i a, __m256i b) {
+  alignas(64) static constexpr uint16_t order[] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                                   8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+  return reinterpret_cast<vu>(
+      _mm512_permutex2var_epi16(_mm512_castsi256_si512(a), _mm512_load_si512(order), _mm512_castsi256_si512(b)));
+}
+
 LEYOLO_INLINE vf widen(__m256i v) { return reinterpret_cast<vf>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)); }
 LEYOLO_INLINE __m256i narrow(vf v) { return (__m256i)_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v)); }
 
-LEYOLO_INLINE __m256i load_half(uint16_t const* p) { return _mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)); }
-LEYOLO_INLINE void store_two(uint16_t* p, vf low, vf high) {
-  _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(high), reinterpret_cast<__m512>(low)));
+LEYOLO_INLINE __m512i narrow_two(vf low, vf high) {
+  return (__m512i)_mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(high), reinterpret_cast<__m512>(low));
 }
+
+LEYOLO_INLINE __m256i load_half(uint16_t const* p) { return _mm256_loadu_si256(reinterpret_cast<__m256i const*>(p)); }
 LEYOLO_INLINE void store_half(uint16_t* p, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 // The first n lanes (0 < n <= 16); nothing behind them is touched.
 LEYOLO_INLINE __m256i load_half_part(uint16_t const* p, int n) {
@@ -51,6 +60,9 @@ LEYOLO_INLINE vf silu_scaled(vf t) {
   p = p * f + c;
   return t / (reinterpret_cast<vf>(_mm512_scalef_ps(reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(n))) + c);
 }
+
+// Out of line: rare, and unrolled it would only crowd the instruction cache.
+[[maybe_unused]] __attribute__((noinline)) vf other_activation(Activation a, vf x) { return activate(a, x); }
 
 }  // namespace
 }  // namespace leyolo::LEYOLO_ISA

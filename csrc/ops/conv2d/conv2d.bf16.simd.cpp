@@ -23,9 +23,6 @@ struct Tile {
   int last_vector;    // channels of the tile's last vector
 };
 
-// Out of line: rare, and unrolled it would only crowd the instruction cache.
-__attribute__((noinline)) vf other_activation(Activation a, vf x) { return activate(a, x); }
-
 template <int MR, int NV, bool SINGLE>
 LEYOLO_INLINE void multiply(vf (&acc)[MR][NV], uint16_t const* x, long long step, uint32_t const* w) {
   vu weight[NV];
@@ -116,7 +113,7 @@ LEYOLO_INLINE void run_tile(Conv2dBf16Args const& a, Tile const& t) {
       if (n + 1 == NV) {
         one(n);
       } else if (n + 2 < NV || whole) {
-        store_two(y + n * kLanes, acc[m][n], acc[m][n + 1]);
+        _mm512_storeu_si512(y + n * kLanes, narrow_two(acc[m][n], acc[m][n + 1]));
       } else {
         one(n);
         one(n + 1);
