@@ -64,9 +64,19 @@ void conv2d_bf16_pack(View weight, View bias, Activation activation, View packed
   for (int64_t o = 0; o < padded(out); ++o) biases[o] = bias && o < out ? scale * bias.as<float>()[o] : 0.0f;
 }
 
+// A 1x1 convolution sees the image as one long row of pixels.
+static bool pointwise(Conv2dBf16Args const& a) { return a.kernel == 1 && a.stride == 1 && a.padding == 0; }
+
+void conv2d_bf16_band(Conv2dBf16Args const& a, int64_t begin, int64_t end) {
+  if (pointwise(a))
+    LEYOLO_PICK_BF16(conv2d_bf16_pixels)(a, begin * a.out_width, end * a.out_width);
+  else
+    LEYOLO_PICK_BF16(conv2d_bf16_rows)(a, begin, end);
+}
+
 void conv2d_bf16_image(Conv2dBf16Args const& a, Context const& context) {
   int64_t const per_pixel = int64_t(a.in_channels) * a.out_channels * a.kernel * a.kernel;
-  if (a.kernel == 1 && a.stride == 1 && a.padding == 0) {
+  if (pointwise(a)) {
     auto* const kernel = LEYOLO_PICK_BF16(conv2d_bf16_pixels);
     parallel_for(context, 0, a.out_height * a.out_width, std::max<int64_t>(16, grain(per_pixel)),
                  [&](int64_t begin, int64_t end) { kernel(a, begin, end); });

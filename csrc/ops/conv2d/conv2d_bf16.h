@@ -15,6 +15,7 @@ void conv2d_bf16_pack(View weight /*[O, C, k, k] f32*/, View bias /*[O] f32 or a
 
 // One image with any pixel pitch; a.weight and a.bias point into `packed`.
 void conv2d_bf16_image(Conv2dBf16Args const& a, Context const& context);
+void conv2d_bf16_band(Conv2dBf16Args const& a, int64_t begin, int64_t end);  // output rows, in this thread
 float const* conv2d_bf16_packed_bias(unsigned const* packed, int64_t out_channels, int64_t in_channels, int64_t kernel);
 
 }  // namespace leyolo

@@ -61,11 +61,14 @@ void depthwise_bf16_pack(View weight, View bias, Activation activation, View pac
   }
 }
 
+void depthwise_bf16_band(DepthwiseBf16Args const& a, int64_t begin, int64_t end) {
+  LEYOLO_PICK_BF16(depthwise_bf16_rows)(a, begin, end);
+}
+
 void depthwise_bf16_image(DepthwiseBf16Args const& a, Context const& context) {
-  auto* const rows = LEYOLO_PICK_BF16(depthwise_bf16_rows);
   int64_t const per_row = a.out_width * a.channels * a.kernel * a.kernel;
   parallel_for(context, 0, a.out_height, std::max<int64_t>(1, 800000 / std::max<int64_t>(1, per_row)),
-               [&](int64_t begin, int64_t end) { rows(a, begin, end); });
+               [&](int64_t begin, int64_t end) { depthwise_bf16_band(a, begin, end); });
 }
 
 }  // namespace leyolo

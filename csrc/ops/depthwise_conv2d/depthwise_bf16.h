@@ -15,6 +15,7 @@ void depthwise_bf16_pack(View weight /*[C, 1, k, k] f32*/, View bias /*[C] f32 o
 
 // One image with any pixel pitch; a.weight and a.bias point into `packed`.
 void depthwise_bf16_image(DepthwiseBf16Args const& a, Context const& context);
+void depthwise_bf16_band(DepthwiseBf16Args const& a, int64_t begin, int64_t end);  // output rows, in this thread
 float const* depthwise_bf16_packed_bias(unsigned const* packed, int64_t channels, int64_t kernel);
 
 }  // namespace leyolo
