@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/bf16.h"
-#include "core/half.h"
+#include "core/bf16_round.h"
 #include "tensor.h"
 
 // `from` rounded to bfloat16; `from` then holds the rounded values.
@@ -15,9 +15,14 @@ inline Array to_bf16(Array& from) {
   return to;
 }
 
-// A weight as the kernel sees it: scaled for the activation, rounded, and scaled back.
-inline double packed_weight(float w, leyolo::Activation a) {
-  return double(leyolo::bfloat16(leyolo::bf16_scale(a) * w)) / double(leyolo::bf16_scale(a));
+// Weights [out, rest] as the kernels see them: scaled for the activation, rounded, and scaled back.
+inline std::vector<double> packed_weights(Array& weight, leyolo::Activation a) {
+  int64_t const out = weight.view.shape[0], rest = weight.view.numel() / out;
+  std::vector<double> all;
+  for (int64_t o = 0; o < out; ++o)
+    for (leyolo::bfloat16 w : leyolo::round_together(weight.data() + o * rest, rest, leyolo::bf16_scale(a)))
+      all.push_back(double(w) / double(leyolo::bf16_scale(a)));
+  return all;
 }
 
 // A float32 sum of `terms` products whose magnitudes add up to `magnitude`, an activation with a relative error of

@@ -30,6 +30,7 @@ void compare(int64_t h, int64_t w, int64_t channels, int64_t k, int64_t stride, 
   Array packed(DType::i32, {depthwise_bf16_packed_size(channels, k)}), y(DType::bf16, {oh, ow, channels});
   depthwise_bf16_pack(weight.view, bias.view, activation, packed.view);
   run(x_half, packed, y, h, w, channels, k, stride, activation);
+  std::vector<double> const packed_taps = packed_weights(weight, activation);
   for (int64_t i = 0; i < oh; ++i)
     for (int64_t j = 0; j < ow; ++j)
       for (int64_t c = 0; c < channels; ++c) {
@@ -38,8 +39,8 @@ void compare(int64_t h, int64_t w, int64_t channels, int64_t k, int64_t stride, 
           for (int64_t kx = 0; kx < k; ++kx) {
             int64_t const row = i * stride - p + ky, column = j * stride - p + kx;
             if (row < 0 || row >= h || column < 0 || column >= w) continue;
-            double const term = double(x.data()[(row * w + column) * channels + c]) *
-                                packed_weight(weight.data()[(c * k + ky) * k + kx], activation);
+            double const term =
+                double(x.data()[(row * w + column) * channels + c]) * packed_taps[size_t((c * k + ky) * k + kx)];
             sum += term, magnitude += std::fabs(term);
           }
         double const expected = activate(activation, sum);

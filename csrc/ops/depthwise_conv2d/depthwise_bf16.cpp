@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/bf16.h"
+#include "core/bf16_round.h"
 #include "core/check.h"
-#include "core/half.h"
 #include "core/isa.h"
 
 namespace leyolo {
@@ -39,7 +39,7 @@ void depthwise_bf16_pack(View weight, View bias, Activation activation, View pac
   int const channels = int(weight.shape[0]), k = int(weight.shape[2]);
   check(packed.dtype == DType::i32 && packed.numel() == depthwise_bf16_packed_size(channels, k),
         "depthwise_conv2d: packed must be int32 of depthwise_bf16_packed_size, got ", packed);
-  float const scale = bf16_scale(activation), *const w = weight.as<float>();
+  float const scale = bf16_scale(activation);
   auto* const words = packed.as<uint32_t>();
   auto* const biases = reinterpret_cast<float*>(words + weight_words(channels, k));
   int const pairs = (k + 1) / 2;
@@ -47,9 +47,9 @@ void depthwise_bf16_pack(View weight, View bias, Activation activation, View pac
     block = Blocks::size(channels - first);
     for (int place = 0; place < block; ++place) {
       int const c = first + Blocks::channel(block, place);
-      auto const bits = [&](int ky, int kx) {
-        return c < channels ? bfloat16(scale * w[(c * k + ky) * k + kx]).bits : uint16_t(0);
-      };
+      auto const taps = c < channels ? round_together(weight.as<float>() + c * k * k, k * k, scale)
+                                     : std::vector<bfloat16>(size_t(k * k));
+      auto const bits = [&](int ky, int kx) { return taps[size_t(ky * k + kx)].bits; };
       for (int ky = 0; ky < k; ++ky)
         for (int m = 0; m < pairs; ++m) {
           bool const alone = 2 * m + 1 == k;
