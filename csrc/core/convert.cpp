@@ -2,6 +2,8 @@
 
 namespace leyolo {
 
+LEYOLO_SIMD(void unit_from_bytes(unsigned char const* from, float* to, long long count))
+
 namespace {
 
 constexpr int64_t kGrain = 1 << 15;
@@ -25,5 +27,7 @@ void from_float(float const* from, void* to, DType dtype, int64_t count, Context
   run(dtype == DType::f16 ? LEYOLO_PICK(f16_from_float) : LEYOLO_PICK(bf16_from_float),
       reinterpret_cast<char const*>(from), 4, static_cast<char*>(to), 2, count, context);
 }
+
+void unit_from_bytes(uint8_t const* from, float* to, int64_t count) { LEYOLO_PICK(unit_from_bytes)(from, to, count); }
 
 }  // namespace leyolo

@@ -56,13 +56,14 @@ def inverted_bottleneck(
     out: Array | None = None,
 ) -> Array: ...
 def forward(
-    x: Floats,
+    x: Floats | NDArray[np.uint8],
     program: NDArray[np.int64],
     weights: Sequence[Floats],
     arena: Floats,
     arena_size: int,
     shape: Sequence[int],
     out: Floats | None = None,
+    times: NDArray[np.float64] | None = None,
 ) -> Floats: ...
 def detect_decode(
     logits: Array,

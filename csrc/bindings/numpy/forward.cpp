@@ -6,7 +6,8 @@ namespace leyolo {
 
 static py::array numpy_forward(py::array const& x, py::array const& program, std::vector<py::array> const& weights,
                                py::array const& arena, int64_t arena_size, std::vector<int64_t> const& shape,
-                               std::optional<py::array> const& out) {
+                               std::optional<py::array> const& out,
+                               std::optional<py::array> const& times) {
   View const xv = view(x, "forward: x"), pv = view(program, "forward: program"), av = view(arena, "forward: arena");
   check(xv.rank == 4, "forward: x must be [N, H, W, C], got ", xv);
   check(arena.writeable(), "forward: the arena must be writeable");
@@ -16,9 +17,11 @@ static py::array numpy_forward(py::array const& x, py::array const& program, std
   y_shape.insert(y_shape.end(), shape.begin(), shape.end());
   py::array const y = output(out, y_shape, DType::f32, "forward: out");
   View const yv = view(y, "forward: out");
+  check(!times || times->writeable(), "forward: times must be writeable");
+  View const tv = times ? view(*times, "forward: times") : View{};
   {
     py::gil_scoped_release nogil;
-    forward(xv, pv, views.data(), int64_t(views.size()), av, arena_size, yv, numpy_context());
+    forward(xv, pv, views.data(), int64_t(views.size()), av, arena_size, yv, tv, numpy_context());
   }
   return y;
 }
@@ -26,9 +29,10 @@ static py::array numpy_forward(py::array const& x, py::array const& program, std
 LEYOLO_NUMPY_OP(forward) {
   m.def("forward", &numpy_forward, py::arg("x"), py::arg("program"), py::arg("weights"), py::arg("arena"),
         py::arg("arena_size"), py::arg("shape"), py::arg("out") = py::none(),
-        "Runs a program (leyolo.runtime) on x [N, H, W, C]: float32 [N, *shape]. An arena of several times arena_size "
-        "lets "
-        "as many images run side by side.");
+        py::arg("times") = py::none(),
+        "Runs a program (leyolo.runtime) on x [N, H, W, C], float32 or (where the program begins with unit) uint8: "
+        "float32 [N, *shape]. An arena of several times arena_size lets as many images run side by side. times float64 "
+        "[steps]: the seconds of every step are added to it (of one image; a chain counts at its first row).");
 }
 
 }  // namespace leyolo

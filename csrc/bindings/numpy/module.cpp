@@ -1,4 +1,5 @@
 #include "bindings/numpy/common.h"
+#include "core/cache.h"
 #include "core/isa.h"
 #include "core/pool.h"
 
@@ -31,6 +32,9 @@ py::dict cpu_features() {
   features["isa"] = name_of(isa());
   features["bf16_dot"] = has_bf16_dot();  // the kernels of dtype "bf16" run here
   features["threads"] = num_threads();
+  features["l1_bytes"] = l1_bytes();
+  features["l2_bytes"] = l2_bytes();
+  features["l3_bytes"] = l3_bytes();
 #ifdef LEYOLO_X86
   features["avx2"] = bool(__builtin_cpu_supports("avx2"));
   features["fma"] = bool(__builtin_cpu_supports("fma"));
@@ -49,7 +53,7 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "leyolo's kernels on numpy arrays (NHWC where images or feature maps); torch is not needed.";
   m.def("build_info", &leyolo::build_info,
         "What this build holds: version, compiler, CUDA version and architectures, ISAs.");
-  m.def("cpu_features", &leyolo::cpu_features, "What this machine has: the ISA in use, threads, instruction sets.");
+  m.def("cpu_features", &leyolo::cpu_features, "What this machine has: the ISA in use, threads, instruction sets, bytes of its caches.");
   m.def("num_threads", &leyolo::num_threads, "Threads that numpy calls use.");
   m.def("set_num_threads", &leyolo::set_num_threads, leyolo::py::arg("n"), "Sets the threads that numpy calls use.");
   for (auto bind : leyolo::Binder::all()) bind(m);

@@ -13,7 +13,7 @@ Tensor torch_forward(Tensor const& x, Tensor const& program, std::vector<Tensor>
   shape.insert(shape.begin(), xv.shape[0]);
   Tensor const y = empty(x, shape, ScalarType::Float);
   forward(xv, view(program, "forward: program"), views.data(), int64_t(views.size()), view(arena, "forward: arena"),
-          arena_size, view(y, "forward: y"), OnDevice(x));
+          arena_size, view(y, "forward: y"), View{}, OnDevice(x));
   return y;
 }
 

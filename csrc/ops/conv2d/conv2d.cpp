@@ -56,9 +56,19 @@ void conv2d_pack(View weight, View bias, View packed) {
   });
 }
 
+// A 1x1 convolution sees the image as one long row of pixels.
+static bool pointwise(Conv2dArgs const& a) { return a.kernel == 1 && a.stride == 1 && a.padding == 0; }
+
+void conv2d_band(Conv2dArgs const& a, int64_t begin, int64_t end) {
+  if (pointwise(a))
+    LEYOLO_PICK(conv2d_pixels)(a, begin * a.out_width, end * a.out_width);
+  else
+    LEYOLO_PICK(conv2d_rows)(a, begin, end);
+}
+
 void conv2d_image(Conv2dArgs const& a, Context const& context) {
   int64_t const per_pixel = int64_t(a.in_channels) * a.out_channels * a.kernel * a.kernel;
-  if (a.kernel == 1 && a.stride == 1 && a.padding == 0) {
+  if (pointwise(a)) {
     auto* const kernel = LEYOLO_PICK(conv2d_pixels);
     parallel_for(context, 0, a.out_height * a.out_width, std::max<int64_t>(16, grain(per_pixel)),
                  [&](int64_t begin, int64_t end) { kernel(a, begin, end); });

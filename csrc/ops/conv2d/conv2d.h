@@ -27,6 +27,7 @@ void conv2d_pack(View weight /*[O, C, k, k] f32, f16, bf16*/, View bias /*[O] or
 
 // The kernel itself, for one image with any pixel pitch; a.weight and a.bias point into `packed`.
 void conv2d_image(Conv2dArgs const& a, Context const& context);
+void conv2d_band(Conv2dArgs const& a, int64_t begin, int64_t end);  // output rows, in this thread
 float const* conv2d_packed_bias(float const* packed, int64_t out_channels, int64_t in_channels, int64_t kernel);
 
 }  // namespace leyolo

@@ -36,11 +36,12 @@ void depthwise_pack(View weight, View bias, View packed) {
   });
 }
 
+void depthwise_band(DepthwiseArgs const& a, int64_t begin, int64_t end) { LEYOLO_PICK(depthwise_rows)(a, begin, end); }
+
 void depthwise_image(DepthwiseArgs const& a, Context const& context) {
-  auto* const rows = LEYOLO_PICK(depthwise_rows);
   int64_t const per_row = a.out_width * a.channels * a.kernel_h * a.kernel_w;
   parallel_for(context, 0, a.out_height, std::max<int64_t>(1, 400000 / std::max<int64_t>(1, per_row)),
-               [&](int64_t begin, int64_t end) { rows(a, begin, end); });
+               [&](int64_t begin, int64_t end) { depthwise_band(a, begin, end); });
 }
 
 DepthwiseArgs depthwise_args(View x, View weight, View y, float const* packed, Depthwise const& p) {

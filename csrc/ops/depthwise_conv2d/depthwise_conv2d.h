@@ -34,5 +34,6 @@ void depthwise_pack(View weight, View bias, View packed /*f32*/);
 
 // The kernel itself, for one image with any pixel pitch.
 void depthwise_image(DepthwiseArgs const& a, Context const& context);
+void depthwise_band(DepthwiseArgs const& a, int64_t begin, int64_t end);  // output rows, in this thread
 
 }  // namespace leyolo

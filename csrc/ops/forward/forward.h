@@ -1,6 +1,6 @@
 // A whole network in one call: a list of fused steps over one arena. Nothing is copied for a concatenation: its
-// producers write into slices of one buffer (a pixel pitch larger than their channels). The images of a batch go one
-// after another, or one per thread.
+// producers write into slices of one buffer (a pixel pitch larger than their channels). Wide maps never exist as a whole:
+// a chain of steps runs row by row (core/stream.h). The images of a batch go one after another, or one per thread.
 #pragma once
 
 #include "core/context.h"
@@ -31,15 +31,23 @@ enum StepField : int {
   kActivation,
   kResidualOffset,  // in the arena; -1: none
   kResidualPitch,
-  kWeight,  // index into the weights; -1: none
+  kWeight,      // index into the weights; -1: none
+  kWindowRows,  // rows of y that are kept, when y_space is kWindow
   kStepFields
 };
-enum class Step : int64_t { conv2d = 0, depthwise = 1, max_pool = 2, upsample2x = 3 };
-enum Space : int64_t { kArena = 0, kInput = 1, kOutput = 2 };
+
+// The row in front of a chain: the next `kChainSteps` steps run row by row, each reading what the one before it wrote.
+// All but the last write to windows, which lie in the arena: `kChainWindowSize` values for each of `kChainPieces` threads.
+enum ChainField : int { kChainSteps = 1, kChainBand, kChainPieces, kChainWindows, kChainWindowSize };
+
+// unit: bytes 0..255 of the input image to 0..1, the only reader of an image of bytes.
+enum class Step : int64_t { conv2d = 0, depthwise = 1, max_pool = 2, upsample2x = 3, chain = 4, unit = 5 };
+enum Space : int64_t { kArena = 0, kInput = 1, kOutput = 2, kWindow = 3 };
 
 // Checks every step against the sizes before the first one runs: a wrong program is an error, never a wild write.
-void forward(View x /*[N, H, W, C] f32*/, View program /*[steps, kStepFields] i64, CPU*/, View const* weights,
+void forward(View x /*[N, H, W, C] f32 or u8*/, View program /*[steps, kStepFields] i64, CPU*/, View const* weights,
              int64_t weight_count, View arena /*f32: arena_size values, times `workers` for images side by side*/,
-             int64_t arena_size, View y /*[N, ...] f32*/, Context const& context);
+             int64_t arena_size, View y /*[N, ...] f32*/, View times /*[steps] f64 or absent: adds seconds*/,
+             Context const& context);
 
 }  // namespace leyolo

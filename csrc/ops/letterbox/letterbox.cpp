@@ -15,7 +15,6 @@ namespace leyolo {
 LEYOLO_SIMD(void resize_row(ResizeRowArgs const&))
 LEYOLO_SIMD(void blend_rows(BlendRowsArgs const&))
 LEYOLO_SIMD(void halve_rows(HalveRowsArgs const&))
-LEYOLO_SIMD(void unit_from_bytes(unsigned char const* from, float* to, long long count))
 
 namespace {
 
@@ -159,7 +158,7 @@ class Band {
   void unit(uint8_t const* pixels, char* to) {
     int64_t const count = 3 * j_.g.resized_width;
     bool const half = j_.out.dtype != DType::f32;
-    LEYOLO_PICK(unit_from_bytes)(pixels, half ? floats_ : reinterpret_cast<float*>(to), count);
+    unit_from_bytes(pixels, half ? floats_ : reinterpret_cast<float*>(to), count);
     if (half) from_float(floats_, to, j_.out.dtype, count, context_);
   }
 

@@ -1,5 +1,5 @@
-// The two passes of the bilinear resize in 16-bit arithmetic, four lanes per pixel (the last one idle), the exact half,
-// and the division by 255, which must round as the scalar one.
+// The two passes of the bilinear resize in 16-bit arithmetic, four lanes per pixel (the last one idle), and the exact
+// half.
 #include "core/simd.h"
 #include "ops/letterbox/letterbox_args.h"
 
@@ -85,19 +85,6 @@ extern void halve_rows(HalveRowsArgs const& a) {
       a.to[3LL * x + (a.swap_rb ? 2 - c : c)] =
           static_cast<unsigned char>((u[c] + u[c + 3] + l[c] + l[c + 3] + 2) >> 2);
   }
-}
-
-// to[i] = from[i] / 255, rounded as the division is, at the price of two multiplications: 257 / 65536 holds the leading
-// bits of 1 / 255, so that the first product is exact, and the second one is the small rest. Tests see all 256 values.
-extern void unit_from_bytes(unsigned char const* from, float* to, long long count) {
-  typedef unsigned char bytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
-  constexpr float kLead = 0x1.01p-8f, kRest = 0x1.010102p-24f;
-  long long i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    vf const v = __builtin_convertvector(*reinterpret_cast<bytes const*>(from + i), vf);
-    store(to + i, v * kLead + v * kRest);
-  }
-  for (; i < count; ++i) to[i] = static_cast<float>(from[i]) / 255.0f;
 }
 
 }  // namespace leyolo::LEYOLO_ISA

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import leyolo._C as C
 from leyolo.models.config import lookup
+from leyolo.runtime.chains import Streaming
 from leyolo.runtime.fold import fold
 from leyolo.runtime.lower import Network
 from leyolo.runtime.program import Program
@@ -39,19 +40,24 @@ class Engine:
     scratch memory is per thread.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, share: float = Streaming.share) -> None:
         self.config = lookup(checkpoint.size)
-        self.network = Network(self.config, checkpoint.head, checkpoint.num_classes, fold(checkpoint.state))
+        folded = fold(checkpoint.state)
+        self.network = Network(self.config, checkpoint.head, checkpoint.num_classes, folded, share=share)
 
-    def program(self, height: int, width: int) -> Program:
-        """The steps for images of this size, built once."""
-        return self.network.program(height, width)
+    def program(self, height: int, width: int, *, images: int = 1, from_bytes: bool = False) -> Program:
+        """The steps for ``images`` of this size at a time, built once for every number of threads."""
+        threads = C.num_threads()
+        # Images side by side have a thread each.
+        return self.network.program(height, width, threads=1 if images >= threads else threads, from_bytes=from_bytes)
 
-    def __call__(self, x: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def __call__(
+        self, x: NDArray[np.float32] | NDArray[np.uint8], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Logits of a batch.
 
         Args:
-            x: float32 [B, H, W, 3], RGB in 0..1, C-contiguous; H and W multiples of 32.
+            x: [B, H, W, 3], RGB, C-contiguous; float32 in 0..1 or uint8 in 0..255; H and W multiples of 32.
             out: float32 [B, A, K] to write into, or None.
 
         Returns:
@@ -59,7 +65,7 @@ class Engine:
         """
         if x.ndim != 4 or x.shape[3] != 3:
             raise ValueError(f"x must be [B, H, W, 3], got {list(x.shape)}")
-        program = self.program(x.shape[1], x.shape[2])
+        program = self.program(x.shape[1], x.shape[2], images=len(x), from_bytes=x.dtype == np.uint8)
         # Several images run side by side, an arena each.
         arena = scratch(program.arena_size * max(1, min(len(x), C.num_threads())))
         result: NDArray[np.float32] = C.forward(

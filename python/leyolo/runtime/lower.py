@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import leyolo._C as C
 from leyolo.models.config import IMAGE, ModelConfig
+from leyolo.runtime.chains import Streaming, chains
 from leyolo.runtime.fold import Weights
 from leyolo.runtime.program import INPUT, NONE, OUTPUT, SILU, Buffer, Builder, Program, Slot
 
@@ -23,14 +24,17 @@ class Network:
         head: "leyolo" or "yolox".
         num_classes: C of the logits.
         folded: from :func:`leyolo.runtime.fold.fold`.
+        share: of the second-level cache that maps and windows may take (:class:`leyolo.runtime.chains.Streaming`).
     """
 
-    def __init__(self, config: ModelConfig, head: str, num_classes: int, folded: Weights) -> None:
-        self.config, self.head, self.num_classes = config, head, num_classes
+    def __init__(
+        self, config: ModelConfig, head: str, num_classes: int, folded: Weights, *, share: float = Streaming.share
+    ) -> None:
+        self.config, self.head, self.num_classes, self.share = config, head, num_classes, share
         self.weights: list[Packed] = []
         self._folded = folded
         self._packed: dict[tuple[str, ...], tuple[int, int]] = {}
-        self._programs: dict[tuple[int, int], Program] = {}
+        self._programs: dict[tuple[int, int, int, bool], Program] = {}
         smallest = max(config.strides)
         self.program(smallest, smallest)  # packs every weight: later programs only look them up
         self._folded = {}
@@ -40,14 +44,19 @@ class Network:
         """Channels of the logits."""
         return self.config.outputs(self.num_classes, self.head)
 
-    def program(self, height: int, width: int) -> Program:
-        """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise."""
-        if (height, width) not in self._programs:
+    def program(self, height: int, width: int, *, threads: int = 1, from_bytes: bool = False) -> Program:
+        """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise.
+
+        threads: that will share an image. from_bytes: the image is uint8 0..255 instead of float32 0..1.
+        """
+        key = height, width, threads, from_bytes
+        if key not in self._programs:
             multiple = max(self.config.strides)
             if height <= 0 or width <= 0 or height % multiple or width % multiple:
                 raise ValueError(f"height and width must be positive multiples of {multiple}, got {height} x {width}")
-            self._programs[height, width] = _Lowering(self, height, width).program()
-        return self._programs[height, width]
+            streaming = Streaming(threads, C.cpu_features()["l2_bytes"], self.share)
+            self._programs[key] = _Lowering(self, height, width, from_bytes).program(streaming)
+        return self._programs[key]
 
     def dense(self, *names: str) -> tuple[int, int]:
         """Index of the packed weights of a dense convolution and its output channels; of several names, which read the
@@ -67,11 +76,12 @@ class Network:
 
 
 class _Lowering:
-    def __init__(self, network: Network, height: int, width: int) -> None:
+    def __init__(self, network: Network, height: int, width: int, from_bytes: bool) -> None:
         self.network, self.config = network, network.config
         self.size = height, width
         self.builder = Builder()
-        self.slots: dict[int, Slot] = {IMAGE: Slot.whole(Buffer(height, width, 3, space=INPUT))}
+        image = Slot.whole(Buffer(height, width, 3, space=INPUT))
+        self.slots: dict[int, Slot] = {IMAGE: self.builder.unit(image) if from_bytes else image}
         # A concatenation is a buffer that its producers write into: layer -> (concatenation, first channel).
         self.places: dict[int, tuple[int, int]] = {}
         self.concats: dict[int, Buffer] = {}
@@ -85,14 +95,15 @@ class _Lowering:
                 self.places[source] = index, start
                 start += self.config.layers[source].out_channels
 
-    def program(self) -> Program:
+    def program(self, streaming: Streaming) -> Program:
         for index in sorted(self.config.used):
             self.slots[index] = self._layer(index)
         if self.network.head == "yolox":
             self._each_level(self._yolox_level)
         else:
             self._each_level(self._leyolo_level)
-        return self.builder.finish((self.config.anchors(*self.size), self.network.outputs))
+        shape = self.config.anchors(*self.size), self.network.outputs
+        return self.builder.finish(shape, chains(self.builder.steps, streaming))
 
     def _into(self, index: int) -> Slot | None:
         """Where layer ``index`` has to write, if that is decided by a concatenation."""

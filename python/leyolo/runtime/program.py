@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-CONV2D, DEPTHWISE, MAX_POOL, UPSAMPLE2X = range(4)
-ARENA, INPUT, OUTPUT = range(3)
+if TYPE_CHECKING:
+    from leyolo.runtime.chains import Chain
+
+CONV2D, DEPTHWISE, MAX_POOL, UPSAMPLE2X, CHAIN, UNIT = range(6)
+ARENA, INPUT, OUTPUT, WINDOW = range(4)
+_FIELDS = 21
 NONE, SILU = 0, 1
 _ALIGNMENT = 16  # float32 values: one cache line
 
@@ -48,7 +54,7 @@ class Slot:
 
 
 @dataclass
-class _Step:
+class Step:
     kind: int
     x: Slot
     y: Slot
@@ -59,7 +65,7 @@ class _Step:
     residual: Slot | None = None
     weight: int = -1
 
-    def row(self) -> list[int]:
+    def row(self, window_rows: int = 0) -> list[int]:
         x, y, r = self.x, self.y, self.residual
         return [
             self.kind,
@@ -68,12 +74,13 @@ class _Step:
             *(self.kernel, self.stride, self.padding, self.activation),
             *((r.offset, r.buffer.channels) if r else (-1, 0)),
             self.weight,
+            window_rows,
         ]
 
 
 @dataclass(frozen=True)
 class Program:
-    """What ``forward`` runs: ``steps`` int64 [n, 20], scratch for one image, and the shape of one image's result."""
+    """What ``forward`` runs: ``steps`` int64 [n, 21], scratch for one image, and the shape of one image's result."""
 
     steps: NDArray[np.int64]
     arena_size: int
@@ -84,14 +91,14 @@ class Program:
 class Builder:
     """Collects steps, then places their buffers in the arena so that those alive at the same time never overlap."""
 
-    steps: list[_Step] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
 
     def buffer(self, height: int, width: int, channels: int) -> Buffer:
         self.buffers.append(Buffer(height, width, channels))
         return self.buffers[-1]
 
-    def _add(self, step: _Step) -> Slot:
+    def _add(self, step: Step) -> Slot:
         for slot in (step.x, step.y, step.residual):
             if slot is not None:
                 slot.buffer.first = len(self.steps) if slot.buffer.first < 0 else slot.buffer.first
@@ -116,23 +123,53 @@ class Builder:
         into: Slot | None = None,
     ) -> Slot:
         y = self._target(x, into, channels, stride)
-        return self._add(_Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight))
+        return self._add(Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight))
 
     def depthwise(self, x: Slot, weight: int, *, kernel: int, stride: int = 1, activation: int = SILU) -> Slot:
         y = self._target(x, None, x.channels, stride)
-        return self._add(_Step(DEPTHWISE, x, y, kernel, stride, kernel // 2, activation, None, weight))
+        return self._add(Step(DEPTHWISE, x, y, kernel, stride, kernel // 2, activation, None, weight))
 
     def max_pool(self, x: Slot, into: Slot, *, kernel: int) -> Slot:
-        return self._add(_Step(MAX_POOL, x, into, kernel, 1, kernel // 2))
+        return self._add(Step(MAX_POOL, x, into, kernel, 1, kernel // 2))
 
     def upsample2x(self, x: Slot, into: Slot | None) -> Slot:
         y = into or Slot.whole(self.buffer(2 * x.buffer.height, 2 * x.buffer.width, x.channels))
-        return self._add(_Step(UPSAMPLE2X, x, y))
+        return self._add(Step(UPSAMPLE2X, x, y))
 
-    def finish(self, shape: tuple[int, ...]) -> Program:
+    def unit(self, x: Slot) -> Slot:
+        """Bytes 0..255 to 0..1."""
+        y = Slot.whole(self.buffer(x.buffer.height, x.buffer.width, x.channels))
+        return self._add(Step(UNIT, x, y, 1, 1))
+
+    def finish(self, shape: tuple[int, ...], chains: Sequence[Chain] = ()) -> Program:
+        """Places the buffers; the steps of ``chains`` (in order) run row by row."""
+        starts = {chain.first: chain for chain in chains}
+        for chain in chains:
+            self._into_windows(chain)
         size = _place(self.buffers)
-        steps = np.array([step.row() for step in self.steps], np.int64)
-        return Program(steps, max(size, 1), shape)
+        rows = []
+        window_rows: dict[int, int] = {}
+        for i, step in enumerate(self.steps):
+            if i in starts:
+                c = starts[i]
+                head = [CHAIN, c.last - c.first + 1, c.band, c.window.height, c.window.offset, c.window_size]
+                rows.append(head + [0] * (_FIELDS - len(head)))
+                window_rows = dict(enumerate(c.rows, c.first))
+            rows.append(step.row(window_rows.get(i, 0)))
+        return Program(np.array(rows, np.int64), max(size, 1), shape)
+
+    def _into_windows(self, chain: Chain) -> None:
+        """Its steps run side by side: what they read and write lives as long as all of them."""
+        steps = self.steps[chain.first : chain.last + 1]
+        for step in steps[:-1]:
+            step.y.buffer.space = WINDOW
+            self.buffers.remove(step.y.buffer)
+        self.buffers.append(chain.window)
+        for step in steps:
+            for slot in (step.x, step.y, step.residual):
+                if slot is not None:
+                    slot.buffer.first = min(slot.buffer.first, chain.first)
+                    slot.buffer.last = max(slot.buffer.last, chain.last)
 
 
 def _place(buffers: list[Buffer]) -> int:

@@ -1,0 +1,171 @@
+#include <algorithm>
+
+#include "core/activation_math.h"
+#include "core/stream.h"
+#include "ops/conv2d/conv2d.h"
+#include "ops/depthwise_conv2d/depthwise_conv2d.h"
+#include "ops/forward/forward_steps.h"
+
+namespace leyolo {
+
+namespace {
+
+constexpr int64_t kMostInChain = 16;
+
+struct Sizes {
+  DType input;
+  int64_t x, y, arena;
+  View const* weights;
+  int64_t weight_count;
+};
+
+// `pixels` pixels of `channels` values with a pitch, from `offset`, must lie inside `size` values.
+void check_extent(int64_t step, char const* what, int64_t offset, int64_t pitch, int64_t pixels, int64_t channels,
+                  int64_t size) {
+  constexpr int64_t kLimit = int64_t(1) << 40;  // keeps the products below from overflowing
+  bool const sane = offset >= 0 && offset < kLimit && channels > 0 && channels <= pitch && pitch < (1 << 20) &&
+                    pixels > 0 && pixels < (int64_t(1) << 31);
+  check(sane && offset + (pixels - 1) * pitch + channels <= size, "forward: step ", step, ": ", what, " of ", pixels,
+        " pixels, pitch ", pitch, ", ", channels, " channels at ", offset, " does not fit into ", size, " values");
+}
+
+void check_residual(int64_t i, int64_t const* s, int64_t arena_size) {
+  if (s[kResidualOffset] < 0) return;
+  check(Step(s[kKind]) == Step::conv2d, "forward: step ", i, ": only a convolution has a residual");
+  check_extent(i, "residual", s[kResidualOffset], s[kResidualPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels],
+               arena_size);
+  check(s[kYSpace] != kArena || s[kResidualOffset] != s[kYOffset], "forward: step ", i,
+        ": the residual must not be overwritten by the output");  // tiles overlap: it would be added twice
+}
+
+void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
+  int64_t const w = s[kWeight], k = s[kKernel];
+  check(w >= 0 && w < sizes.weight_count, "forward: step ", i, ": there is no weight ", w);
+  int64_t const expected = Step(s[kKind]) == Step::conv2d
+                               ? conv2d_packed_size(s[kOutChannels], s[kInChannels], k)
+                               : depthwise_packed_size(s[kInChannels], k, k);
+  check(sizes.weights[w].dtype == DType::f32 && sizes.weights[w].numel() == expected, "forward: step ", i, ": weight ",
+        w, " must be float32 of ", expected, " packed values, got ", sizes.weights[w]);
+}
+
+// What the step computes, wherever it reads and writes.
+void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
+  for (int f : {kHeight, kWidth, kOutHeight, kOutWidth, kInChannels, kOutChannels})
+    check(s[f] > 0 && s[f] < (1 << 20), "forward: step ", i, ": sizes must be positive, got ", s[f]);
+  for (int f : {kXPitch, kYPitch})
+    check(s[f] > 0 && s[f] < (1 << 20), "forward: step ", i, ": pitches must be positive, got ", s[f]);
+  activation_from(s[kActivation], "forward");
+  Step const kind = Step(s[kKind]);
+  check(kind == Step::conv2d || s[kInChannels] == s[kOutChannels], "forward: step ", i,
+        ": channels must stay the same");
+  check_residual(i, s, sizes.arena);
+  if (kind == Step::upsample2x)
+    return check(s[kOutHeight] == 2 * s[kHeight] && s[kOutWidth] == 2 * s[kWidth], "forward: step ", i,
+                 ": an upsampling doubles height and width");
+  if (kind == Step::unit)
+    return check(sizes.input == DType::u8 && s[kXSpace] == kInput && s[kOutHeight] == s[kHeight] &&
+                     s[kOutWidth] == s[kWidth] && s[kXPitch] == s[kInChannels] && s[kYPitch] == s[kInChannels],
+                 "forward: step ", i, ": unit reads a dense image of bytes and keeps its size");
+  int64_t const k = s[kKernel], stride = s[kStride], p = s[kPadding];
+  check(k > 0 && k < 64 && stride > 0 && stride < 64 && p >= 0 && p < k, "forward: step ", i, ": kernel ", k,
+        ", stride ", stride, ", padding ", p);
+  check(s[kHeight] + 2 * p >= k && s[kWidth] + 2 * p >= k &&
+            s[kOutHeight] == conv_output_size(s[kHeight], k, stride, p) &&
+            s[kOutWidth] == conv_output_size(s[kWidth], k, stride, p),
+        "forward: step ", i, ": kernel ", k, ", stride ", stride, ", padding ", p, " do not lead from ", s[kHeight],
+        " x ", s[kWidth], " to ", s[kOutHeight], " x ", s[kOutWidth]);
+  if (kind == Step::max_pool)
+    return check(stride == 1 && p == k / 2 && k % 2 == 1, "forward: step ", i,
+                 ": pools have stride 1 and keep the size");
+  check_weight(i, s, sizes);
+}
+
+void check_input(int64_t i, int64_t const* s, Sizes const& sizes) {
+  check(s[kXSpace] == kArena || s[kXSpace] == kInput, "forward: step ", i, ": unknown space of the input");
+  check(s[kXSpace] != kInput || (Step(s[kKind]) == Step::unit) == (sizes.input == DType::u8), "forward: step ", i,
+        ": cannot read an image of ", sizes.input);
+  check_extent(i, "input", s[kXOffset], s[kXPitch], s[kHeight] * s[kWidth], s[kInChannels],
+               s[kXSpace] == kInput ? sizes.x : sizes.arena);
+}
+
+void check_output(int64_t i, int64_t const* s, Sizes const& sizes) {
+  check(s[kYSpace] == kArena || s[kYSpace] == kOutput, "forward: step ", i, ": unknown space of the output");
+  check_extent(i, "output", s[kYOffset], s[kYPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels],
+               s[kYSpace] == kOutput ? sizes.y : sizes.arena);
+}
+
+// Two ranges of the arena.
+bool apart(int64_t a, int64_t a_size, int64_t b, int64_t b_size) { return a + a_size <= b || b + b_size <= a; }
+
+// Returns the number of steps.
+int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, Sizes const& sizes) {
+  int64_t const count = chain[kChainSteps], band = chain[kChainBand], pieces = chain[kChainPieces],
+                size = chain[kChainWindowSize];
+  check(count > 1 && count <= kMostInChain && first + count < steps, "forward: step ", first, ": a chain of ", count,
+        " steps, expected 2 to ", kMostInChain, ", all in the program");
+  check(band > 0 && band < (1 << 20) && pieces > 0 && pieces < (1 << 16) && size > 0, "forward: step ", first,
+        ": a chain needs a band, pieces and windows, got ", band, ", ", pieces, ", ", size);
+  check_extent(first, "windows", chain[kChainWindows], 1, pieces, 1, sizes.arena);
+  check(size <= (sizes.arena - chain[kChainWindows]) / pieces, "forward: step ", first, ": windows of ", pieces, " x ",
+        size, " values at ", chain[kChainWindows], " do not fit into ", sizes.arena, " values");
+  auto const outside = [&](int64_t i, char const* what, int64_t offset, int64_t pitch, int64_t pixels, int64_t channels) {
+    check(apart(chain[kChainWindows], pieces * size, offset, (pixels - 1) * pitch + channels), "forward: step ", i,
+          ": the ", what, " overlaps the chain's windows");
+  };
+  int64_t rows = band, used = 0;
+  for (int64_t j = count; j >= 1; --j) {
+    int64_t const i = first + j;
+    int64_t const* const s = chain + j * kStepFields;
+    Step const kind = Step(s[kKind]);
+    check(kind == Step::conv2d || kind == Step::depthwise || kind == Step::unit, "forward: step ", i,
+          ": a chain holds convolutions and unit, got kind ", s[kKind]);
+    check_shape(i, s, sizes);
+    if (s[kResidualOffset] >= 0)
+      outside(i, "residual", s[kResidualOffset], s[kResidualPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels]);
+    if (j == count) {
+      check_output(i, s, sizes);
+      if (s[kYSpace] == kArena)
+        outside(i, "output", s[kYOffset], s[kYPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels]);
+    } else {
+      int64_t const held = std::min(rows, s[kOutHeight]);
+      check(s[kYSpace] == kWindow && s[kYPitch] == s[kOutChannels] && s[kWindowRows] >= held &&
+                s[kWindowRows] < (1 << 20),
+            "forward: step ", i, ": needs a dense window of at least ", held, " rows, got ", s[kWindowRows]);
+      used += s[kWindowRows] * s[kOutWidth] * s[kOutChannels];
+    }
+    if (j == 1) {
+      check_input(i, s, sizes);
+      if (s[kXSpace] == kArena)
+        outside(i, "input", s[kXOffset], s[kXPitch], s[kHeight] * s[kWidth], s[kInChannels]);
+    } else {
+      int64_t const* const before = s - kStepFields;
+      check(s[kXSpace] == kWindow && s[kXPitch] == before[kYPitch] && s[kHeight] == before[kOutHeight] &&
+                s[kWidth] == before[kOutWidth] && s[kInChannels] == before[kOutChannels],
+            "forward: step ", i, ": must read what step ", i - 1, " writes");
+    }
+    if (kind != Step::unit) rows = stream_rows(rows, s[kKernel], s[kStride]);
+  }
+  check(used <= size, "forward: step ", first, ": the chain's windows need ", used, " values, got ", size);
+  return count;
+}
+
+}  // namespace
+
+void check_program(View program, DType input, int64_t x_size, int64_t y_size, int64_t arena_size, View const* weights,
+                   int64_t weight_count) {
+  Sizes const sizes{input, x_size, y_size, arena_size, weights, weight_count};
+  int64_t const steps = program.shape[0];
+  for (int64_t i = 0; i < steps; ++i) {
+    int64_t const* const s = program.as<int64_t>() + i * kStepFields;
+    check(s[kKind] >= 0 && s[kKind] <= 5, "forward: step ", i, ": unknown kind ", s[kKind]);
+    if (Step(s[kKind]) == Step::chain) {
+      i += check_chain(i, steps, s, sizes);
+      continue;
+    }
+    check_shape(i, s, sizes);
+    check_input(i, s, sizes);
+    check_output(i, s, sizes);
+  }
+}
+
+}  // namespace leyolo
