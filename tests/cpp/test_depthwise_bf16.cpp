@@ -14,20 +14,22 @@ void run(Array const& x, Array const& packed, Array const& y, int64_t h, int64_t
   int64_t const p = k / 2, oh = conv_output_size(h, k, stride, p), ow = conv_output_size(w, k, stride, p);
   unsigned const* const words = packed.view.as<unsigned>();
   depthwise_bf16_image(
-      {x.view.as<uint16_t>(), words, depthwise_bf16_packed_bias(words, channels, k), y.view.as<uint16_t>(), h, w, oh,
-       ow, channels, channels, int(channels), int(k), int(stride), int(p), activation},
+      {x.view.as<uint16_t>(), words, depthwise_bf16_packed_bias(words, channels, k), y.view.data, h, w, oh, ow,
+       channels, channels, int(channels), int(k), int(stride), int(p), activation, y.view.dtype == DType::f32},
       test_context());
 }
 
 // Every output against plain loops in double; heap arrays of exactly the right size let AddressSanitizer watch the
 // edges.
-void compare(int64_t h, int64_t w, int64_t channels, int64_t k, int64_t stride, Activation activation) {
+void compare(int64_t h, int64_t w, int64_t channels, int64_t k, int64_t stride, Activation activation,
+             bool float_y = false) {
   if (!has_bf16_dot()) return;
   int64_t const p = k / 2, oh = conv_output_size(h, k, stride, p), ow = conv_output_size(w, k, stride, p);
   Array x = random_array({h, w, channels}, -1, 1, 1), weight = random_array({channels, 1, k, k}, -1, 1, 2),
         bias = random_array({channels}, -1, 1, 3);
   Array const x_half = to_bf16(x);
-  Array packed(DType::i32, {depthwise_bf16_packed_size(channels, k)}), y(DType::bf16, {oh, ow, channels});
+  Array packed(DType::i32, {depthwise_bf16_packed_size(channels, k)}),
+      y(float_y ? DType::f32 : DType::bf16, {oh, ow, channels});
   depthwise_bf16_pack(weight.view, bias.view, activation, packed.view);
   run(x_half, packed, y, h, w, channels, k, stride, activation);
   std::vector<double> const packed_taps = packed_weights(weight, activation);
@@ -44,8 +46,9 @@ void compare(int64_t h, int64_t w, int64_t channels, int64_t k, int64_t stride, 
             sum += term, magnitude += std::fabs(term);
           }
         double const expected = activate(activation, sum);
-        CHECK_NEAR(float(y.data<bfloat16>()[(i * ow + j) * channels + c]), expected,
-                   bf16_tolerance(magnitude, k * k, expected, expected, false));
+        int64_t const at = (i * ow + j) * channels + c;
+        CHECK_NEAR(float_y ? y.data()[at] : float(y.data<bfloat16>()[at]), expected,
+                   bf16_tolerance(magnitude, k * k, expected, expected, float_y));
       }
 }
 
@@ -57,6 +60,7 @@ TEST(depthwise_bf16_of_every_size) {
       for (int64_t channels : {1, 8, 16, 17, 31, 32, 33, 48, 50, 64}) {
         compare(11, 27, channels, k, stride, Activation::silu);
         compare(2, 3, channels, k, stride, Activation::none);
+        compare(3, 13, channels, k, stride, Activation::silu, true);
       }
   compare(1, 1, 1, 5, 1, Activation::silu);
   compare(5, 41, 20, 3, 1, Activation::hardswish);

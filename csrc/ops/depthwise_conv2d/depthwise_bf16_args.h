@@ -11,11 +11,12 @@ struct DepthwiseBf16Args {
   unsigned const* weight;   // packed: per block of channels [kernel][(kernel + 1) / 2][block] pairs of taps of one row;
                             // the last pair of an odd kernel is zero and the last tap
   float const* bias;        // channels in the order of the blocks, padded
-  unsigned short* y;        // [out_height, out_width, channels]
+  void* y;                  // [out_height, out_width, channels], bfloat16 or (float_y) float32
   long long height, width, out_height, out_width;
   long long x_pitch, y_pitch;  // values from pixel to pixel; rows follow without a gap
   int channels, kernel, stride, padding;
   Activation activation;
+  bool float_y;
 };
 
 // Channels go by blocks of 32, and of 16 where at most that many are left; packing and kernel must agree. In a block of

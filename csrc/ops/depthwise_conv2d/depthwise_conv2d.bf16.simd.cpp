@@ -12,7 +12,7 @@ constexpr int kStrip = 10;
 // One output row: the tap rows inside the image, as pointers to channel 0 of pixel 0.
 struct Row {
   uint16_t const* x;
-  uint16_t* y;
+  void* y;
   int skip, taps;  // tap rows above the image, and inside
 };
 
@@ -47,6 +47,22 @@ LEYOLO_INLINE void store_channels(uint16_t* p, vf const (&v)[1], int count) {
     store_half_part(p, narrow(v[0]), count);
   else
     store_half(p, narrow(v[0]));
+}
+template <bool TAIL>
+LEYOLO_INLINE void store_channels(float* p, vf const (&v)[1], int count) {
+  if constexpr (TAIL)
+    store_part(p, v[0], count);
+  else
+    store(p, v[0]);
+}
+template <bool TAIL>
+LEYOLO_INLINE void store_channels(float* p, vf const (&v)[2], int count) {
+  __m512d const a = reinterpret_cast<__m512d>(v[0]), b = reinterpret_cast<__m512d>(v[1]);
+  __m512i const first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
+                second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  store(p, reinterpret_cast<vf>(_mm512_permutex2var_pd(a, first, b)));
+  vf const rest[1] = {reinterpret_cast<vf>(_mm512_permutex2var_pd(a, second, b))};
+  store_channels<TAIL>(p + kLanes, rest, count - kLanes);
 }
 
 // A pair of neighbouring pixels meets a pair of neighbouring taps. The last of the K taps is the second of a pair whose
@@ -109,10 +125,14 @@ LEYOLO_INLINE void strip(DepthwiseBf16Args const& a, Row const& r, long long col
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) acc[i][v] = other_activation(a.activation, acc[i][v]);
   }
-  uint16_t* y = r.y + column * a.y_pitch + channel;
-  long long const y_pitch = a.y_pitch;
+  long long const y_pitch = a.y_pitch, at = column * y_pitch + channel;
+  if (a.float_y) {
 #pragma GCC unroll 32
-  for (int i = 0; i < S; ++i) store_channels<TAIL>(y + i * y_pitch, acc[i], count);
+    for (int i = 0; i < S; ++i) store_channels<TAIL>(static_cast<float*>(r.y) + at + i * y_pitch, acc[i], count);
+  } else {
+#pragma GCC unroll 32
+    for (int i = 0; i < S; ++i) store_channels<TAIL>(static_cast<uint16_t*>(r.y) + at + i * y_pitch, acc[i], count);
+  }
 }
 
 template <int K, int STRIDE, int S, bool CHECK>
@@ -170,7 +190,11 @@ LEYOLO_INLINE void pixel_any(DepthwiseBf16Args const& a, Row const& r, long long
     acc[v] += load(a.bias + channel + v * kLanes);
     acc[v] = a.activation == Activation::silu ? silu_scaled(acc[v]) : activate(a.activation, acc[v]);
   }
-  store_channels<true>(r.y + column * a.y_pitch + channel, acc, count);
+  long long const at = column * a.y_pitch + channel;
+  if (a.float_y)
+    store_channels<true>(static_cast<float*>(r.y) + at, acc, count);
+  else
+    store_channels<true>(static_cast<uint16_t*>(r.y) + at, acc, count);
 }
 
 __attribute__((noinline)) void row_any(DepthwiseBf16Args const& a, Row const& r) {
@@ -220,7 +244,8 @@ extern void depthwise_bf16_rows(DepthwiseBf16Args const& a, long long begin, lon
     long long const top = row * a.stride - a.padding;
     int const skip = top < 0 ? static_cast<int>(-top) : 0;
     long long const inside = top + a.kernel > a.height ? a.height - top - skip : a.kernel - skip;
-    run(a, {a.x + (top + skip) * a.width * a.x_pitch, a.y + row * a.out_width * a.y_pitch, skip,
+    long long const y_bytes = row * a.out_width * a.y_pitch * (a.float_y ? 4 : 2);
+    run(a, {a.x + (top + skip) * a.width * a.x_pitch, static_cast<char*>(a.y) + y_bytes, skip,
             inside > 0 ? static_cast<int>(inside) : 0});
   }
 }
