@@ -18,6 +18,7 @@ def cpu_features() -> dict[str, Any]: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
 def conv2d_pack(weight: Array, bias: Array | None = None) -> Floats: ...
+def conv2d_bf16_pack(weight: Floats, bias: Floats | None = None, *, activation: str = "none") -> NDArray[np.int32]: ...
 def conv2d(
     x: Array,
     weight: Array,
@@ -30,6 +31,9 @@ def conv2d(
     out: Array | None = None,
 ) -> Array: ...
 def depthwise_pack(weight: Array, bias: Array | None = None) -> Floats: ...
+def depthwise_bf16_pack(
+    weight: Floats, bias: Floats | None = None, *, activation: str = "none"
+) -> NDArray[np.int32]: ...
 def depthwise_conv2d(
     x: Array,
     weight: Array,
@@ -58,8 +62,8 @@ def inverted_bottleneck(
 def forward(
     x: Floats | NDArray[np.uint8],
     program: NDArray[np.int64],
-    weights: Sequence[Floats],
-    arena: Floats,
+    weights: Sequence[Floats | NDArray[np.int32]],
+    arena: Floats | NDArray[np.uint16],
     arena_size: int,
     shape: Sequence[int],
     out: Floats | None = None,

@@ -19,11 +19,13 @@ class Streaming:
     cache_bytes  of the second-level cache of a core: a map that takes more than ``share`` of it leaves the core between
                  two steps, and the windows of a chain must fit into ``share`` of it
     share        0: every map is too large, for tests; infinite: none is
+    value_bytes  of a value of a map
     """
 
     threads: int = 1
     cache_bytes: int = 1 << 20
     share: float = 0.5
+    value_bytes: int = 4
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def _joined(steps: Sequence[Step], i: int, streaming: Streaming) -> bool:
         and this.y.channels == buffer.channels
         and (buffer.first, buffer.last) == (i, i + 1)
         and (following.residual is None or following.residual.buffer is not buffer)
-        and (this.kind == UNIT or 4 * buffer.size > streaming.share * streaming.cache_bytes)
+        and (this.kind == UNIT or streaming.value_bytes * buffer.size > streaming.share * streaming.cache_bytes)
     )
 
 
@@ -84,8 +86,8 @@ def _chain(steps: Sequence[Step], first: int, last: int, streaming: Streaming) -
             kept.append(min(2 * rows, step.x.buffer.height))
         kept.reverse()
         size = sum(n * s.y.buffer.width * s.y.channels for n, s in zip(kept, steps[first:last], strict=True))
-        fits = 4 * size <= streaming.share * streaming.cache_bytes or (band == 1 and streaming.share == 0)
-        if fits:
+        fits = streaming.value_bytes * size <= streaming.share * streaming.cache_bytes
+        if fits or (band == 1 and streaming.share == 0):
             window = Buffer(streaming.threads, size, 1, first=first, last=last)
             return Chain(first, last, band, tuple(kept), window)
     return None

@@ -51,7 +51,7 @@ def predict(
     dtype: Annotated[
         str | None,
         typer.Option(
-            "--dtype", help="float32; on cuda also float16, bfloat16.", rich_help_panel=_MODEL, show_default="float32"
+            "--dtype", help="float32, bf16; on cuda also float16.", rich_help_panel=_MODEL, show_default="float32"
         ),
     ] = None,
     imgsz: Annotated[
