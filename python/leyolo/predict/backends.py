@@ -40,7 +40,7 @@ def check_dtype(dtype: Any, device: str) -> str:
         raise UsageError("dtype float16 needs device='cuda': prediction on the CPU runs in float32 or bfloat16")
     from leyolo.runtime.dtype import usable
 
-    return usable(text)
+    return usable(text, stacklevel=4)  # the line that makes the model
 
 
 def load_weights(model: str | Path | None) -> Checkpoint:

@@ -10,11 +10,12 @@ import leyolo._C as C
 Dtype = Literal["float32", "bfloat16"]
 
 
-def usable(dtype: str) -> Dtype:
+def usable(dtype: str, *, stacklevel: int = 3) -> Dtype:
     """The type that will be used: bfloat16 falls back to float32, with a warning, where the CPU lacks its dot product.
 
     Args:
         dtype: "float32", "bfloat16" or "bf16"; ValueError otherwise.
+        stacklevel: whose line the warning names; 3: that of the caller's caller.
     """
     if dtype == "float32":
         return "float32"
@@ -25,6 +26,6 @@ def usable(dtype: str) -> Dtype:
     warnings.warn(
         "bfloat16 needs a CPU with AVX512-BF16, which is missing here or switched off by LEYOLO_ISA: "
         "running in float32",
-        stacklevel=3,
+        stacklevel=stacklevel,
     )
     return "float32"
