@@ -53,7 +53,8 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "leyolo's kernels on numpy arrays (NHWC where images or feature maps); torch is not needed.";
   m.def("build_info", &leyolo::build_info,
         "What this build holds: version, compiler, CUDA version and architectures, ISAs.");
-  m.def("cpu_features", &leyolo::cpu_features, "What this machine has: the ISA in use, threads, instruction sets, bytes of its caches.");
+  m.def("cpu_features", &leyolo::cpu_features,
+        "What this machine has: the ISA in use, threads, instruction sets, bytes of its caches.");
   m.def("num_threads", &leyolo::num_threads, "Threads that numpy calls use.");
   m.def("set_num_threads", &leyolo::set_num_threads, leyolo::py::arg("n"), "Sets the threads that numpy calls use.");
   for (auto bind : leyolo::Binder::all()) bind(m);
