@@ -1,4 +1,4 @@
-# make demo | test | lint: each sets up what it needs, on a fresh Debian or Ubuntu with Python >= 3.10.
+# make demo | test | test-neon | bench | lint: each sets up what it needs, on a fresh Debian or Ubuntu with Python >= 3.10.
 #   make demo WEIGHTS=LeYOLONano.pt [SOURCE=picture.jpg]
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,7 @@ WEIGHTS ?=
 SOURCE ?=
 sources := pyproject.toml CMakeLists.txt $(shell find csrc python -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-cpp lint format clean
+.PHONY: demo test test-cpp test-neon neon-tools bench lint format clean
 .DELETE_ON_ERROR:
 
 # The compiler and venv come from the system; root installs them, others are told what to ask for.
@@ -38,10 +38,36 @@ test-cpp: $(VENV)/.created
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cmake --build build/sanitize
 	for isa in baseline avx2 avx512; do LEYOLO_ISA=$$isa build/sanitize/tests/cpp/leyolo_tests || exit 1; done
 
+# The same tests as a 64-bit ARM program (NEON), under emulation.
+test-neon: neon-tools $(VENV)/.created
+	$(python) -m pip install -q cmake ninja
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cmake -S . -B build/neon -G Ninja -DLEYOLO_CORE_ONLY=ON -DLEYOLO_CUDA=OFF \
+	  -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ > /dev/null
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cmake --build build/neon
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/neon/tests/cpp/leyolo_tests
+
+neon-tools:
+	@command -v aarch64-linux-gnu-g++ > /dev/null && command -v qemu-aarch64 > /dev/null || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy g++-aarch64-linux-gnu qemu-user; } || \
+	  { echo 'NEON needs a cross compiler and an emulator: sudo apt-get install g++-aarch64-linux-gnu qemu-user' >&2; exit 1; }
+
 # Kernels, the network and official detections on every instruction set of the machine, then everything on the best one.
 test: $(VENV)/.installed test-cpp
 	for isa in baseline avx2; do LEYOLO_ISA=$$isa $(python) -m pytest -q tests/ops tests/runtime tests/predict/test_model.py || exit 1; done
 	$(python) -m pytest -q
+
+$(VENV)/.peers: $(VENV)/.created $(sources)
+	$(python) -m pip install -q -c constraints.txt '.[torch,bench]'
+	touch $@
+
+# Every operator: kept for comparison between commits, then beside its peers. Some minutes; an idle machine, please.
+bench: $(VENV)/.peers
+	@mkdir -p build
+	$(python) -m pytest -q benchmarks --benchmark-storage=file://build/benchmarks --benchmark-autosave \
+	  --benchmark-max-time=0.1 --benchmark-min-rounds=3 --benchmark-warmup=on --benchmark-warmup-iterations=2 \
+	  --benchmark-columns=median,iqr,rounds --benchmark-group-by=group
+	$(VENV)/bin/leyolo benchmark ops --json build/bench-ops.json --plot build/roofline.png
 
 lint: $(VENV)/.installed
 	$(python) -m ruff check .

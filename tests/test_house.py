@@ -25,6 +25,14 @@ def test_an_op_is_predictable_by_its_name(op: str) -> None:
     if op not in INTERNAL:
         assert (ROOT / "python" / "leyolo" / "ops" / f"{op}.py").exists()
         assert (ROOT / "tests" / "ops" / f"test_{op}.py").exists()
+    assert (ROOT / "benchmarks" / "ops" / f"bench_{op}.py").exists()
+    assert (ROOT / "python" / "leyolo" / "bench" / "ops" / f"{op}.py").exists()
+
+
+def test_every_op_is_benchmarked() -> None:
+    from leyolo.bench import ops
+
+    assert sorted(ops.OPS) == OPS
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if "bindings" not in p.parts], ids=lambda p: p.name)

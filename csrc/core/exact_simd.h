@@ -20,6 +20,8 @@ LEYOLO_INLINE unsigned bits_of(vi mask) {
   return unsigned(_mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)));
 #elif defined(__AVX2__)
   return unsigned(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+#elif defined(__aarch64__)
+  return vaddvq_u32(reinterpret_cast<uint32x4_t>(mask) & uint32x4_t{1, 2, 4, 8});
 #else
   unsigned bits = 0;
   for (int l = 0; l < kLanes; ++l) bits |= unsigned(mask[l] & 1) << l;

@@ -23,11 +23,20 @@ typedef __UINT8_TYPE__ uint8_t;
 #define LEYOLO_LANES 4
 #endif
 
+// Vector registers: what the tiles of kernels may fill.
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define LEYOLO_REGISTERS 32
+#else
+#define LEYOLO_REGISTERS 16
+#endif
+
 #if defined(__x86_64__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 on its own _mm512_undefined_ps
 #include <immintrin.h>                                  // only always_inline functions: they leave no symbol
 #pragma GCC diagnostic pop
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #include "core/activation.h"
@@ -38,7 +47,7 @@ typedef __UINT8_TYPE__ uint8_t;
 namespace leyolo::LEYOLO_ISA {
 namespace {
 
-constexpr int kLanes = LEYOLO_LANES;
+constexpr int kLanes = LEYOLO_LANES, kRegisters = LEYOLO_REGISTERS;
 
 typedef float vf __attribute__((vector_size(4 * LEYOLO_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LEYOLO_LANES)));
@@ -95,6 +104,8 @@ LEYOLO_INLINE bool any(vi mask) {
   return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
 #elif defined(__x86_64__)
   return _mm_movemask_ps(reinterpret_cast<__m128>(mask)) != 0;
+#elif defined(__aarch64__)
+  return vmaxvq_u32(reinterpret_cast<uint32x4_t>(mask)) != 0;
 #else
   int32_t bits = 0;
   for (int i = 0; i < kLanes; ++i) bits |= mask[i];
@@ -109,8 +120,10 @@ LEYOLO_INLINE vf load_part(float const* p, int n) {
 #elif defined(__AVX2__)
   return reinterpret_cast<vf>(_mm256_maskload_ps(p, reinterpret_cast<__m256i>(first_lanes(n))));
 #else
-  vf v{};
-  for (int i = 0; i < n; ++i) v[i] = p[i];
+  if (n >= kLanes) return load(p);
+  vf v{p[0]};  // constant lanes: an index that varies would go through memory
+  if (n > 1) v[1] = p[1];
+  if (n > 2) v[2] = p[2];
   return v;
 #endif
 }
@@ -120,7 +133,10 @@ LEYOLO_INLINE void store_part(float* p, vf v, int n) {
 #elif defined(__AVX2__)
   _mm256_maskstore_ps(p, reinterpret_cast<__m256i>(first_lanes(n)), reinterpret_cast<__m256>(v));
 #else
-  for (int i = 0; i < n; ++i) p[i] = v[i];
+  if (n >= kLanes) return store(p, v);
+  p[0] = v[0];
+  if (n > 1) p[1] = v[1];
+  if (n > 2) p[2] = v[2];
 #endif
 }
 
@@ -135,6 +151,8 @@ LEYOLO_INLINE vf exp_of(vf x) {
 #if defined(__AVX2__)
   x = reinterpret_cast<vf>(
       _mm256_min_ps(_mm256_set1_ps(87.3f), _mm256_max_ps(_mm256_set1_ps(-87.3f), reinterpret_cast<__m256>(x))));
+#elif defined(__aarch64__)
+  x = reinterpret_cast<vf>(vminq_f32(vdupq_n_f32(87.3f), vmaxq_f32(vdupq_n_f32(-87.3f), float32x4_t(x))));
 #else
   x = x < splat(-87.3f) ? splat(-87.3f) : x;
   x = x > splat(87.3f) ? splat(87.3f) : x;

@@ -113,6 +113,7 @@ class LeYOLO:
         multi_label: bool = ...,
         rect: bool = ...,
         batch: int = ...,
+        fast_decode: bool = ...,
         stream: Literal[False] = ...,
         on_error: Literal["raise", "warn"] = ...,
         recursive: bool = ...,
@@ -134,6 +135,7 @@ class LeYOLO:
         multi_label: bool = ...,
         rect: bool = ...,
         batch: int = ...,
+        fast_decode: bool = ...,
         stream: Literal[True],
         on_error: Literal["raise", "warn"] = ...,
         recursive: bool = ...,
@@ -154,6 +156,7 @@ class LeYOLO:
         multi_label: bool = False,
         rect: bool = False,
         batch: int = 1,
+        fast_decode: bool = False,
         stream: bool = False,
         on_error: Literal["raise", "warn"] = "raise",
         recursive: bool = False,
@@ -174,6 +177,9 @@ class LeYOLO:
             max_det: boxes a picture at most. classes: only these, by id or name.
             agnostic_nms: boxes suppress boxes of other classes too. multi_label: a box may carry several classes.
             rect: pads to a multiple of 32 instead of to a square. batch: pictures that run together.
+            fast_decode: decodes JPEGs of at least twice the size of the input to a half, a quarter or an eighth of
+                their sides. Other pixels, so other boxes: on 100 photographs mAP came out 0 to 0.016 higher, that of
+                small objects up to 0.05 lower. A plot decodes the whole picture once more.
             stream: gives results one by one as they are ready, for videos and long lists.
             on_error: ``"raise"`` at the first picture that cannot be read, or ``"warn"`` and leave it out.
             recursive: looks into folders below a directory. vid_stride: every n-th frame.
@@ -195,6 +201,7 @@ class LeYOLO:
             multi_label=multi_label,
             rect=rect,
             batch=batch,
+            fast_decode=fast_decode,
         )
         check_flag("stream", stream)
         if on_error not in ("raise", "warn"):

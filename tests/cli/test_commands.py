@@ -72,6 +72,18 @@ def test_info_on_a_model(run: Run, weights_file: Path) -> None:
     assert run("info", "leyolo-s", "imgsz=100").code == 2
 
 
+def test_info_on_a_plan(run: Run, weights_file: Path) -> None:
+    data = json.loads(run("info", weights_file, "--plan", "--json", "--threads", "1", "imgsz=64").out)
+    assert (data["threads"], data["imgsz"]) == (1, 64)
+    assert {"name", "kernel", "tile", "bytes_in", "flops", "floor_us", "time_us"} <= set(data["steps"][0])
+    text = run("info", "leyolo-n", "--plan", "imgsz=64").out  # without weights
+    assert "L3.depthwise" in text
+    assert "whole pass" in text
+    assert run("info", "--plan").code == 2
+    assert run("info", weights_file, "--threads", "2").code == 2
+    assert run("info", weights_file, "--plan", "imgsz=100").code == 2
+
+
 def test_info_on_what_is_no_model(run: Run, tmp_path: Path, weights_file: Path) -> None:
     done = run("info", weights_file.with_name("randm.safetensors"))
     assert done.code == 3
@@ -194,7 +206,46 @@ def test_benchmark_of_a_model(run: Run, weights_file: Path, tmp_path: Path) -> N
     assert "leyolo" in done.out
     done = run("benchmark", "model", "--model", weights_file, "--runtimes=onnxruntme")
     assert done.code == 2
-    assert "did you mean 'onnxruntime'" in done.err
+    assert "Did you mean 'onnxruntime'?" in done.err
+
+
+def test_benchmark_of_a_size_without_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leyolo.predict.backends.load_weights", lambda model: pytest.fail("no weights are needed"))
+    arguments = ["--random", "--imgsz=64", "--rounds=1", "--runtimes=leyolo"]
+    done = run("benchmark", "model", "--model=leyolo-s", *arguments)
+    assert done.code == 0, done.err
+    assert "leyolo-s at 64, batch 1" in done.err
+    done = run("benchmark", "pipeline", "--model=leyolo-x", *arguments)
+    assert done.code == 2
+    assert "no model is called 'leyolo-x'" in done.err
+
+
+def test_benchmark_of_a_pipeline(run: Run, weights_file: Path, picture: Picture, tmp_path: Path) -> None:
+    target = tmp_path / "benchmark.json"
+    arguments = ["--model", weights_file, "--imgsz=64", "--rounds=2", "--threads=1", "--runtimes=leyolo"]
+    done = run("benchmark", "pipeline", *arguments, "--source", picture(), f"--json={target}")
+    assert done.code == 0, done.err
+    report = json.loads(target.read_text())
+    assert (report["source"]["width"], report["source"]["height"]) == (96, 64)
+    assert report["rows"][0]["decode_ms"] > 0
+    header = done.out.splitlines()[0].split("  ")
+    assert [name.strip() for name in header if name][-4:] == ["decode", "preprocess", "network", "postprocess"]
+    done = run("benchmark", "pipeline", *arguments, "--source", tmp_path / "none.jpg")
+    assert done.code == 3
+    assert "no such file" in done.err
+
+
+def test_benchmark_says_what_is_left_out(run: Run, weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"name": "leyolo", "version": "1", "model": "leyolo-n", "size": "64", "batch": 1, "threads": 1}
+    times = {"median_ms": 1.0, "p25_ms": 1.0, "p75_ms": 1.0, "ratio_to_ours": 1.0}
+    ours = {**row, **times, "dtype": "float32", "ratio_to_ours_same_dtype": 1.0}
+    skipped = {"name": "openvino", "reason": "openvino is not installed", "install": "pip install openvino"}
+    report = {"environment": {"processor": "CPU"}, "rows": [ours], "skipped": [skipped]}
+    monkeypatch.setattr("leyolo.bench.model.benchmark", lambda *_, **__: report)
+    done = run("benchmark", "model", "--model", weights_file)
+    assert "left out: openvino: openvino is not installed (pip install openvino)" in done.err
+    done = run("benchmark", "model", "--model", weights_file, "--json=-")
+    assert json.loads(done.out) == report
 
 
 def test_val_goes_on_after_a_broken_picture(run: Run, weights_file: Path, picture: Picture, tmp_path: Path) -> None:
@@ -214,7 +265,7 @@ def test_val_goes_on_after_a_broken_picture(run: Run, weights_file: Path, pictur
     assert "b.jpg: cannot be read" in done.err
 
 
-@pytest.mark.parametrize("command", [["val", "--data=x.json"], ["benchmark", "model"]])
+@pytest.mark.parametrize("command", [["val", "--data=x.json"], ["benchmark", "model"], ["benchmark", "pipeline"]])
 def test_a_target_without_a_folder_is_refused_before_any_work(run: Run, command: list[str]) -> None:
     done = run(*command, "--model=nothing.pt", "--json=no/such/numbers.json")
     assert done.code == 2

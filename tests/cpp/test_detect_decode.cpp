@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "check.h"
+#include "ops/conv2d/conv2d.h"
 #include "ops/detect_decode/detect_decode.h"
 #include "ops/detect_decode/detect_decode_math.h"
 #include "tensor.h"
@@ -68,6 +69,38 @@ TEST(detect_decode_chunks_and_tails) {
       for (int64_t anchors : {0, 1, 127, 128, 300})
         for (int64_t classes : {1, 3, 16, 21})
           for (int64_t most : {50, 30000}) compare(2, anchors, classes, {head, 16, 0.7, most, multi});
+}
+
+// The last box layer run on all anchors beforehand gives the same bits; nothing is read or written out of bounds.
+TEST(detect_decode_features_as_logits) {
+  int64_t const in = 20, classes = 3, channels = 64, batch = 2, level_anchors[] = {300, 0, 61}, anchors = 361;
+  Array joint = random_array({batch, anchors, in + classes}, -2, 2), weight = random_array({channels, in, 1, 1}, -1, 1);
+  Array bias = random_array({channels}, -1, 1), packed(DType::f32, {conv2d_packed_size(channels, in, 1)});
+  conv2d_pack(weight.view, bias.view, packed.view);
+  Array logits(DType::f32, {batch, anchors, channels + classes});
+  int64_t const pitch = in + classes, y_pitch = channels + classes;
+  conv2d_image(
+      {joint.data(), packed.data(), conv2d_packed_bias(packed.data(), channels, in, 1), nullptr, logits.data(), 1,
+       batch * anchors, 1, batch * anchors, pitch, y_pitch, 0, int(in), int(channels), 1, 1, 0, Activation::none},
+      test_context());
+  for (int64_t i = 0; i < batch * anchors; ++i)
+    std::copy_n(joint.data() + i * pitch + in, classes, logits.data() + i * y_pitch + channels);
+  View const weights[] = {packed.view, packed.view, packed.view};
+  DetectRows const of_classes{joint.data() + in, batch, anchors, classes, anchors * pitch, pitch};
+  DetectFeatures const features{{joint.data(), batch, anchors, in, anchors * pitch, pitch}, 3, level_anchors, weights};
+  for (double threshold : {0.0, 0.5, 0.8})
+    for (int64_t most : {40, 30000}) {
+      DetectDecode const params{BoxHead::dfl, 16, threshold, most, true};
+      Result expected = run(logits, params);
+      Array centers = random_array({anchors, 2}, 0, 640), strides = random_array({anchors}, 8, 32);
+      Array workspace(DType::u8, {detect_decode_features_workspace(of_classes, features, params)});
+      Result r(batch, detect_decode_features_capacity(of_classes, params));
+      detect_decode_features(of_classes, features, centers.view, strides.view, r.boxes.view, r.scores.view,
+                             r.labels.view, r.counts.view, workspace.view, params, test_context());
+      CHECK(std::equal(r.counts.data<int64_t>(), r.counts.data<int64_t>() + batch, expected.counts.data<int64_t>()));
+      CHECK(std::equal(r.scores.data(), r.scores.data() + r.scores.view.numel(), expected.scores.data()));
+      CHECK(std::equal(r.boxes.data(), r.boxes.data() + r.boxes.view.numel(), expected.boxes.data()));
+    }
 }
 
 TEST(detect_decode_bins) {

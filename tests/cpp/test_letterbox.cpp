@@ -26,6 +26,7 @@ void compare(int64_t height, int64_t width, int64_t to_height, int64_t to_width,
   Letterbox const g = letterbox_geometry(height, width, to_height, to_width, 32, false, true);
   Array image = random_image(2, height, width);
   Array out = run(image, g, DType::f32, 9, swap_rb), half = run(image, g, DType::f16, 9, swap_rb);
+  Array bytes = run(image, g, DType::u8, 9, swap_rb);
   auto const tap = [](int64_t i, int64_t from, int64_t to) {
     return std::min(std::max((double(i) + 0.5) * double(from) / double(to) - 0.5, 0.0), double(from - 1));
   };
@@ -47,6 +48,7 @@ void compare(int64_t height, int64_t width, int64_t to_height, int64_t to_width,
                        fy * ((1 - fx) * pixel(sy + 1, sx) + fx * pixel(sy + 1, sx + 1));
           }
           wrong += std::fabs(out.data()[at] * 255 - expected) > 1.01;
+          wrong += out.data()[at] != float(bytes.data<uint8_t>()[at]) / 255.0f;
           wrong += float16(out.data()[at]).bits != half.data<float16>()[at].bits;
         }
   CHECK(wrong == 0);

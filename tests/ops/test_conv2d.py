@@ -130,3 +130,15 @@ def test_numpy_rejects() -> None:
         C.conv2d(np.zeros((1, 6, 6, 0), np.float32), np.zeros((4, 0, 1, 1), np.float32))
     with pytest.raises(ValueError, match="C-contiguous"):
         C.conv2d(x[:, ::2], weight)
+
+
+@pytest.mark.parametrize("channels", [1, 16, 48, 80, 96, 144, 577])
+def test_tiles_cover_the_channels_once(channels: int) -> None:
+    lanes = {"baseline": 4, "avx2": 8, "avx512": 16}[C.cpu_features()["isa"]]
+    tiles = C.conv2d_tiles(channels)
+    assert sum(vectors for _, vectors in tiles) == -(-channels // lanes)
+    assert all(1 <= pixels <= 16 and 1 <= vectors <= 4 for pixels, vectors in tiles)
+    # What they hold at the same time: sums, the weights of one input channel, one input value.
+    assert all(pixels * vectors + vectors + 1 <= (32 if lanes == 16 else 16) for pixels, vectors in tiles)
+    with pytest.raises(ValueError, match="got 0"):
+        C.conv2d_tiles(0)

@@ -202,6 +202,101 @@ def test_golden(size: int, shared: Path) -> None:
     assert np.array_equal(labels[0], golden["cls_argmax"][0, at])
 
 
+LEVELS = (700, 129, 0, 40)
+
+
+def levels(features: int = 24, bins: int = 16, classes: int = 7) -> tuple[dict[str, Any], np.ndarray]:
+    """What the head knows before its last box layers, as slices of one map; and the logits after them."""
+    joint = np.random.randn(2, sum(LEVELS), features + classes).astype(np.float32)
+    hidden, logits = joint[..., :features], joint[..., features:]
+    logits[:] = 2 * logits - 4
+    parts, packed, first = [], [], 0
+    for count in LEVELS:
+        weight = np.random.randn(4 * bins, features, 1, 1).astype(np.float32)
+        bias = np.random.randn(4 * bins).astype(np.float32)
+        packed.append(C.conv2d_pack(weight, bias))
+        x = np.ascontiguousarray(hidden[:, None, first : first + count])
+        parts.append(C.conv2d(x, weight, bias)[:, 0] if count else np.empty((2, 0, 4 * bins), np.float32))
+        first += count
+    inputs = {"classes": logits, "features": hidden, "weights": packed, "anchors": list(LEVELS)}
+    inputs |= {"centers": 640 * np.random.rand(first, 2).astype(np.float32), "reg_max": bins}
+    inputs["strides"] = np.random.choice([8, 16, 32], first).astype(np.float32)
+    return inputs, np.concatenate([np.concatenate(parts, 1), logits], 2)
+
+
+def same(ours: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
+    """The same bits, up to counts."""
+    assert np.array_equal(ours[3], expected[3])
+    for i in range(3):
+        assert ours[i].shape == expected[i].shape
+        for image, count in enumerate(ours[3]):
+            assert ours[i][image, :count].tobytes() == expected[i][image, :count].tobytes()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("threshold", [-1.0, 0.0, 0.001, 0.02, 0.25, 0.9, 0.9999, 1.0, 2.0])
+def test_the_last_box_layer_where_needed_gives_the_same_bits(threshold: float, multi_label: bool) -> None:
+    for features, bins in ((24, 16), (64, 16), (5, 3)):
+        inputs, logits = levels(features, bins)
+        for most in (30000, 300, 1):
+            options = {"score_threshold": threshold, "multi_label": multi_label, "max_candidates": most}
+            ours = C.detect_decode_features(**inputs, **options)
+            same(ours, C.detect_decode(logits, inputs["centers"], inputs["strides"], reg_max=bins, **options))
+            if 0 < threshold < 0.9:
+                assert (ours[3] > 0).all()
+
+
+def test_the_last_box_layer_where_needed_with_ties_and_nan() -> None:
+    inputs, logits = levels()
+    for i in (0, 1):
+        inputs["classes"][i, 100:400] = inputs["classes"][i, 100]  # ties
+        inputs["classes"][i, ::7, 3] = np.nan
+    logits[..., 64:] = inputs["classes"]
+    for multi_label in (False, True):
+        for most in (30000, 50):
+            options = {"score_threshold": 0.05, "multi_label": multi_label, "max_candidates": most}
+            ours = C.detect_decode_features(**inputs, **options)
+            same(ours, C.detect_decode(logits, inputs["centers"], inputs["strides"], **options))
+
+
+def test_the_last_box_layer_where_needed_on_any_number_of_threads() -> None:
+    inputs, _ = levels()
+    threads, results = C.num_threads(), []
+    try:
+        for n in (1, 3):
+            C.set_num_threads(n)
+            results.append(C.detect_decode_features(**inputs, score_threshold=0.02))
+    finally:
+        C.set_num_threads(threads)
+    same(*results)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"classes": np.zeros((2, 869, 7))}, "classes must be float32"),
+        ({"classes": np.zeros((869, 7), np.float32)}, r"classes must be float32 \[B, A, channels\]"),
+        ({"classes": np.zeros((2, 869, 0), np.float32)}, "classes must have channels"),
+        ({"classes": np.zeros((2, 7, 869), np.float32).swapaxes(1, 2)}, "classes: channels must follow one another"),
+        ({"features": np.zeros((2, 868, 24), np.float32)}, r"features must be \[2, 869, F\]"),
+        ({"features": np.zeros((2, 869, 23), np.float32)}, "weights of level 0 must be float32 of"),
+        ({"features": np.zeros((2, 869, 24), np.float32)[:, ::-1]}, "anchors that do not overlap"),
+        ({"weights": []}, "expected one weight array per level, got 0 for 4 levels"),
+        ({"anchors": [700, 129, 0, 41]}, "must have 869 anchors together, got 870"),
+        ({"anchors": [700, 170, -1, 0]}, "level 2 has -1 anchors"),
+        ({"centers": np.zeros((868, 2), np.float32)}, "centers must be float32"),
+        ({"strides": np.zeros(868, np.float32)}, "strides must be float32"),
+        ({"reg_max": 0}, "reg_max must be 1 to 1024, got 0"),
+        ({"max_candidates": 0}, "max_candidates must be positive"),
+        ({"score_threshold": float("nan")}, "must be a number, got NaN"),
+    ],
+)
+def test_the_last_box_layer_where_needed_rejects(change: dict[str, Any], text: str) -> None:
+    inputs, _ = levels()
+    with pytest.raises(ValueError, match="detect_decode_features: .*" + text):
+        C.detect_decode_features(**{**inputs, **change})
+
+
 PROGRAM = """
 import sys, hashlib, numpy as np, leyolo._C as C
 rng = np.random.RandomState(3)

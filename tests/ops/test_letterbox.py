@@ -18,6 +18,8 @@ from leyolo import geometry
 from leyolo.ops import letterbox
 from leyolo.ops.letterbox import letterbox_reference
 
+DTYPES = (*FLOATS, torch.uint8)
+
 # image height, width, input height, width: down, up, exact halves and doubles, the same size, single pixels and lines.
 SIZES = [
     (108, 81, 64, 64),
@@ -64,7 +66,9 @@ def test_pixels_are_those_of_opencv(size: tuple[int, ...], rect: bool, swap_rb: 
     x, scale, offset = C.letterbox(image, size[2:], rect=rect, swap_rb=swap_rb)
     box = geometry.letterbox(*size[:2], size[2:], rect=rect)
     assert (scale, offset) == (box.scale, (box.left, box.top))
-    assert np.array_equal(x[0], unit(expected(image, size[2:], rect=rect, swap_rb=swap_rb)))
+    pixels = expected(image, size[2:], rect=rect, swap_rb=swap_rb)
+    assert np.array_equal(x[0], unit(pixels))
+    assert np.array_equal(C.letterbox(image, size[2:], rect=rect, swap_rb=swap_rb, dtype="uint8")[0][0], pixels)
 
 
 def test_random_sizes() -> None:
@@ -79,6 +83,7 @@ def test_random_sizes() -> None:
         x, scale, offset = C.letterbox(image, size, **options)
         reference = expected(image, size, **options)
         assert np.array_equal(x[0], unit(reference)), (image.shape, size, options)
+        assert np.array_equal(C.letterbox(image, size, dtype="uint8", **options)[0][0], reference)
         options.pop("value")
         box = geometry.letterbox(height, width, size, **options)
         assert (scale, offset) == (box.scale, (box.left, box.top))
@@ -93,7 +98,7 @@ def test_golden(size: int, shared: Path) -> None:
     assert torch.equal(x[0], torch.from_numpy(golden).float() / 255)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
 def test_values(size: tuple[int, ...], dtype: torch.dtype) -> None:
     batch = torch.from_numpy(np.stack([picture(*size[:2]) for _ in range(3)]))
@@ -118,9 +123,23 @@ def test_exact_halves_of_every_width() -> None:
             assert np.array_equal(x[0], unit(expected(image, (3, width), swap_rb=swap_rb)))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+def test_a_slice_of_a_batch_is_all_that_is_written(dtype: str) -> None:
+    """Every way of making pixels, at widths that leave every rest of a vector; the slice's neighbours stay."""
+    for width in range(1, 20):
+        for source in ((5, width + 7), (2 * 4, 2 * width), (4, width)):
+            image = picture(*source)
+            batch = np.full((3, 4, width, 3), 77, dtype)
+            x, _, _ = C.letterbox(image, (4, width), dtype=dtype, out=batch[1:2])
+            assert np.shares_memory(x, batch)
+            pixels = expected(image, (4, width))
+            assert np.array_equal(batch[1], pixels if dtype == "uint8" else unit(pixels).astype(dtype))
+            assert (batch[::2] == 77).all()
+
+
 def test_numpy_and_torch_give_the_same_bits() -> None:
     image = picture(123, 77)
-    for name in ("float32", "float16"):
+    for name in ("float32", "float16", "uint8"):
         x, scale, offset = C.letterbox(image, (96, 160), rect=True, dtype=name)
         y, *rest = letterbox(torch.from_numpy(image), (96, 160), rect=True, dtype=getattr(torch, name))
         assert x.dtype == np.dtype(name)
@@ -145,7 +164,7 @@ rng = np.random.RandomState(3)
 digest = hashlib.sha256()
 for shape in ((108, 81), (30, 41), (128, 64), (64, 40), (1, 300)):
     image = rng.randint(0, 256, (2, *shape, 3)).astype(np.uint8)
-    for dtype in ("float32", "float16"):
+    for dtype in ("float32", "float16", "uint8"):
         for swap_rb in (False, True):
             digest.update(C.letterbox(image, 64, dtype=dtype, swap_rb=swap_rb)[0].tobytes())
 print(C.cpu_features()["isa"], digest.hexdigest())
@@ -181,7 +200,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 
 def test_registration() -> None:
     image = torch.from_numpy(picture(2, 30, 20))
-    for dtype in FLOATS:
+    for dtype in DTYPES:
         opcheck(torch.ops.leyolo.letterbox, image, [64, 64], [64, 43], [0, 10], 114, True, dtype)
     compiled_equals_eager(lambda x: letterbox(x, 64, rect=True)[0], image)
 
@@ -210,14 +229,17 @@ def test_rejects(change: dict[str, Any], text: str) -> None:
 
 def test_rejects_dtypes() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(ValueError, match="dtype must be float32 or float16, got 'int8'"):
+    with pytest.raises(ValueError, match="dtype must be float32, float16 or uint8, got 'int8'"):
         C.letterbox(image, 32, dtype="int8")
-    with pytest.raises((ValueError, RuntimeError), match="out must be float32, float16 or bfloat16"):
+    with pytest.raises((ValueError, RuntimeError), match="out must be float32, float16, bfloat16 or uint8"):
         letterbox(torch.from_numpy(image), 32, dtype=torch.float64)
     with pytest.raises(ValueError, match="out must be writeable float32"):
         C.letterbox(image, 32, out=np.zeros((1, 32, 31, 3), np.float32))
     with pytest.raises(ValueError, match="image must be C-contiguous"):
         C.letterbox(np.zeros((4, 8, 3), np.uint8)[:, ::2], 32)
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match="image and out must not share memory"):
+        C.letterbox(image, 32, dtype="uint8", out=image)
 
 
 def test_the_operator_itself_refuses_wild_geometry() -> None:

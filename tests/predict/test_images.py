@@ -13,7 +13,7 @@ from PIL import Image
 
 from leyolo.errors import InputError
 from leyolo.predict import images
-from leyolo.predict.images import decode_image, read_image
+from leyolo.predict.images import decode_image, decode_reduced, read_image
 
 
 def gradient(height: int = 24, width: int = 40) -> np.ndarray:
@@ -174,6 +174,19 @@ def noise(format: str) -> bytes:
     return encoded(Image.fromarray(pixels), format)
 
 
+def test_exif_is_found_behind_whatever_comes_first(decoder: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(gradient()), "JPEG", exif=exif, comment=b"c" * 1000)
+    at = data.index(b"\xff\xe1")
+    comment = b"\xff\xfe\x00\x04hi"
+    for before in (b"", b"\xff\xff", comment, comment * 3000):
+        assert decode_image(data[:at] + before + data[at:]).shape == (40, 24, 3)
+    for end in range(len(data[:at]) + 12):
+        with pytest.raises(InputError):
+            decode_image(data[:end])
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
 def test_truncated_files_are_errors_not_half_pictures(decoder: str, format: str, part: float) -> None:
@@ -212,3 +225,71 @@ def test_file_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(InputError, match="permission denied"):
         read_image(tmp_path / "x.jpg")
+
+
+def smooth(height: int, width: int) -> Image.Image:
+    return Image.fromarray(gradient(9, 9)).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "factor"),
+    [
+        ((96, 128), 64, 2),
+        ((96, 127), 64, 1),
+        ((95, 129), 64, 2),
+        ((257, 99), 64, 4),
+        ((300, 520), (64, 32), 8),
+        ((300, 200), (32, 320), 8),
+        ((40, 40), 640, 1),
+    ],
+)
+def test_reduced_jpegs(decoder: str, shape: tuple[int, int], size: Any, factor: int) -> None:
+    data = encoded(smooth(*shape), "JPEG", quality=95)
+    picture = decode_reduced(data, size)
+    assert (picture.shape, picture.factor, picture.origin) == (shape, factor, (0, 0))
+    reduced = Image.open(io.BytesIO(data))
+    reduced.draft(None, (shape[1] // factor, shape[0] // factor))
+    np.testing.assert_array_equal(picture.pixels, np.asarray(reduced))
+    assert picture.pixels.shape == (-(-shape[0] // factor), -(-shape[1] // factor), 3)
+    assert picture.pixels.flags.c_contiguous
+    assert picture.encoded == (data if factor > 1 else None)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_reduced_jpegs_lie_where_the_whole_does(decoder: str, orientation: int) -> None:
+    """A bright square of whole blocks in a picture that is no multiple of the factor: its box, found in the reduced
+    pixels, is its box in the whole."""
+    pixels = np.zeros((130, 275, 3), np.uint8)
+    pixels[32:64, 64:160] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(pixels), "JPEG", exif=exif, subsampling=0, quality=100)
+    whole, picture = decode_image(data), decode_reduced(data, 32)
+    assert picture.shape == whole.shape[:2]
+    assert picture.factor == 8
+    boxes = []
+    for image in (whole, picture.pixels):
+        y, x = np.nonzero(image[..., 0] > 128)
+        boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
+    found = picture.boxes_in_whole(np.array(boxes[1:], np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, boxes[:1])
+    height, width = picture.shape
+    (clipped,) = picture.boxes_in_whole(np.array([[-9, -9, 999, 999]], np.float32))
+    np.testing.assert_array_equal(clipped, [0, 0, width, height])
+
+
+def test_only_jpegs_are_reduced(decoder: str) -> None:
+    for image, format in ((smooth(96, 128), "PNG"), (smooth(96, 128).convert("CMYK"), "JPEG")):
+        picture = decode_reduced(encoded(image, format), 32)
+        assert picture.factor == 1
+        np.testing.assert_array_equal(picture.pixels, decode_image(encoded(image, format)))
+    grey = decode_reduced(encoded(smooth(96, 128).convert("L"), "JPEG"), 32)
+    assert grey.pixels.shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
+def test_truncated_files_are_errors_when_reduced(decoder: str, part: float) -> None:
+    data = noise("JPEG")
+    with pytest.raises(InputError, match=r"damaged or truncated|not an image"):
+        decode_reduced(data[: int(len(data) * part)], 8)

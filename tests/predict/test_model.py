@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import leyolo
+import leyolo._C as C
 from leyolo.errors import InputError, MissingDependencyError, UsageError
 from leyolo.model import LeYOLO
 
@@ -151,6 +152,19 @@ def test_a_torch_batch_gives_the_gradient_of_its_input(shared: Path) -> None:
     model.logits(x).square().mean().backward()
     assert x.grad is not None
     assert x.grad.abs().sum() > 0
+
+
+def test_fast_decode_finds_the_same_objects(model: LeYOLO, bus: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.jpg"
+    Image.open(bus).resize((2430, 3240), Image.Resampling.BICUBIC).save(large, quality=90)
+    whole, fast = (model(large, fast_decode=flag)[0] for flag in (False, True))
+    assert fast.orig_shape == whole.orig_shape == (3240, 2430)
+    assert not np.array_equal(fast.boxes.data, whole.boxes.data)
+    for one, other in ((whole, fast), (fast, whole)):
+        for box in one.boxes[one.boxes.conf > 0.5]:
+            same_class = other.boxes.xyxy[other.boxes.cls == box.cls]
+            iou = C.box_iou(np.ascontiguousarray(box.xyxy), np.ascontiguousarray(same_class))
+            assert iou.max() > 0.85
 
 
 def test_save_and_load(model: LeYOLO, bus: Path, tmp_path: Path) -> None:

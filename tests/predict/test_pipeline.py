@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,14 +69,34 @@ def test_nothing_found(pipeline: Pipeline) -> None:
     assert found.scores.shape == found.labels.shape == (0,)
 
 
-class Scripted(Pipeline):
-    """A pipeline whose decoding answers what it was told."""
+def test_an_engine_may_take_bytes(pipeline: Pipeline, engine: Any) -> None:
+    class Bytes:
+        input_dtype = "uint8"
+
+        def __call__(self, x: Any) -> Any:
+            assert x.dtype == np.uint8
+            return engine(x.astype(np.float32) / np.float32(255))
+
+    images = [square((64, 96)), square((48, 96), at=10)]
+    settings = Settings(imgsz=96, conf=0.5)
+    for found, expected in zip(
+        Pipeline(Bytes(), num_classes=3, strides=(32,))(images, settings), pipeline(images, settings), strict=True
+    ):
+        assert len(expected.boxes)
+        np.testing.assert_array_equal(found.boxes, expected.boxes)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+class Scripted:
+    """An engine that detects what it was told."""
 
     def __init__(self, boxes: Any, scores: Any, labels: Any) -> None:
-        super().__init__(lambda x: np.zeros((len(x), 1, 19), np.float32), num_classes=3, strides=(32,))
         self.rows = (np.array([boxes], np.float32), np.array([scores], np.float32), np.array([labels], np.int64))
 
-    def _decode(self, *_: Any) -> Any:
+    def __call__(self, x: Any) -> Any:
+        raise AssertionError("nobody asked for logits")
+
+    def detect(self, x: Any, *, score_threshold: float, multi_label: bool) -> Any:
         return (*self.rows, np.array([self.rows[1].shape[1]]))
 
 
@@ -95,7 +116,8 @@ class Scripted(Pipeline):
 def test_filters(options: dict[str, Any], expected: list[int]) -> None:
     boxes = [[10, 10, 50, 50], [10, 10, 50, 51], [10, 10, 51, 51], [60, 60, 90, 90]]
     scores, labels = [0.9, 0.8, 0.7, 0.6], [0, 1, 0, 2]
-    (found,) = Scripted(boxes, scores, labels)([np.zeros((96, 96, 3), np.uint8)], Settings(imgsz=96, **options))
+    pipeline = Pipeline(Scripted(boxes, scores, labels), num_classes=3, strides=(32,))
+    (found,) = pipeline([np.zeros((96, 96, 3), np.uint8)], Settings(imgsz=96, **options))
     np.testing.assert_allclose(found.scores, np.array(scores, np.float32)[expected])
     np.testing.assert_array_equal(found.labels, np.array(labels)[expected])
     np.testing.assert_allclose(found.boxes, np.array(boxes, np.float32)[expected], atol=1e-4)
@@ -256,6 +278,7 @@ def test_a_long_list_lets_pictures_go(
         ({"rect": "False"}, "rect must be True or False, got 'False'"),
         ({"agnostic_nms": "no"}, "agnostic_nms must be True or False"),
         ({"multi_label": None}, "multi_label must be True or False"),
+        ({"fast_decode": "yes"}, "fast_decode must be True or False"),
     ],
 )
 def test_bounds_and_flags(options: dict[str, Any], message: str) -> None:
@@ -324,3 +347,36 @@ def test_a_picture_that_the_network_refuses_is_reported_and_the_rest_of_its_batc
     )
     assert [Path(result.path).name for result in found] == ["a.png", "b.png"]
     assert errors == [("image0", "cannot be read (ValueError: letterbox: refused)")]
+
+
+def test_fast_decode_gives_boxes_and_pictures_of_the_whole(
+    pipeline: Pipeline, engine: Any, names: dict[int, str], picture: Callable[..., Path]
+) -> None:
+    path = picture("a.jpg", size=(64, 96), quality=100)
+    big = path.with_name("big.jpg")
+    Image.open(path).resize((390, 258), Image.Resampling.NEAREST).save(big, quality=100)
+    sources = [big, big.read_bytes(), path, np.asarray(Image.open(big))]
+    settings = Settings(imgsz=96, fast_decode=True)
+    errors: list[str] = []
+    found = collect(run(pipeline, names, sources, settings, Options(), lambda path, error: errors.append(str(error))))
+    assert not errors
+    assert [r.orig_shape for r in found] == [(258, 390), (258, 390), (64, 96), (258, 390)]
+    assert [r.kept_bytes for r in found] == [0, 0, 64 * 96 * 3, 258 * 390 * 3]
+    for result in found:
+        np.testing.assert_allclose(result.boxes.xyxyn, found[2].boxes.xyxyn, atol=0.01)
+        assert result.orig_img.shape == (*result.orig_shape, 3)
+    for result in (found[0], found[1], pickle.loads(pickle.dumps(found[1]))):
+        np.testing.assert_array_equal(result.orig_img, found[3].orig_img)
+    assert found[0].plot().shape == (258, 390, 3)
+    big.unlink()
+    with pytest.raises(InputError, match="the picture was not kept"):
+        _ = found[0].orig_img
+
+
+def test_fast_decode_reports_what_cannot_be_read(pipeline: Pipeline, names: dict[int, str], tmp_path: Path) -> None:
+    errors: list[str] = []
+    sources = [tmp_path / "none.jpg", b"\xff\xd8nothing"]
+    settings = Settings(imgsz=96, fast_decode=True)
+    assert not list(run(pipeline, names, sources, settings, Options(), lambda _, error: errors.append(str(error))))
+    assert errors[0] == "no such file"
+    assert "not an image" in errors[1] or "damaged" in errors[1]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import leyolo._C as C
+from leyolo.geometry import anchor_points
+from leyolo.models import fused
 from leyolo.models.config import CONFIGS
 from leyolo.models.fused import FusedNetwork
 from leyolo.models.network import build
 from leyolo.models.transfer import from_torch
 from leyolo.runtime import Engine
+from leyolo.runtime.program import CHAIN
 from leyolo.weights import Checkpoint, load
 
 LOGITS = 2e-4
@@ -92,6 +96,61 @@ def test_threads_and_batches_change_nothing(official: Checkpoint) -> None:
         C.set_num_threads(threads)
 
 
+def same_candidates(found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
+    assert np.array_equal(found[3], expected[3])
+    for ours, theirs in zip(found[:3], expected[:3], strict=True):
+        assert len(ours) == len(theirs)
+        for image, count in enumerate(found[3]):
+            assert ours[image, :count].tobytes() == theirs[image, :count].tobytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"share": 0.0}, {"share": np.inf}])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("threshold", [0.0, 0.001, 0.25, 1.0])
+def test_candidates_are_those_of_the_logits(
+    threshold: float, multi_label: bool, dtype: type, options: dict[str, float], official: Checkpoint
+) -> None:
+    engine = Engine(official, **options)
+    x = np.random.default_rng(0).random((3, 96, 160, 3), np.float32)
+    x[1:, 20:70, 30:90] = 0.9
+    x = x if dtype == np.float32 else (255 * x).astype(dtype)
+    centers, strides = anchor_points(96, 160, (8, 16, 32))
+    how: dict[str, Any] = {"score_threshold": threshold, "multi_label": multi_label}
+    expected = C.detect_decode(engine(x), centers, strides, **how)
+    threads = C.num_threads()
+    try:
+        for n in (1, 2, 4):
+            C.set_num_threads(n)
+            same_candidates(engine.detect(x, **how), expected)
+    finally:
+        C.set_num_threads(threads)
+    if threshold < 0.25:
+        assert (expected[3] > 0).all()
+
+
+@pytest.mark.parametrize("size", list(CONFIGS))
+def test_candidates_of_every_size(size: str) -> None:
+    engine = Engine(from_torch(build(size, 7, "leyolo")))
+    x = np.random.default_rng(0).random((1, 64, 96, 3), np.float32)
+    centers, strides = anchor_points(64, 96, (8, 16, 32))
+    expected = C.detect_decode(engine(x), centers, strides, score_threshold=0.001)
+    assert expected[3][0] > 0
+    same_candidates(engine.detect(x, score_threshold=0.001), expected)
+
+
+@pytest.mark.parametrize("head", ["leyolo", "yolox"])
+@pytest.mark.parametrize("size", list(CONFIGS))
+def test_every_step_has_a_name_of_its_own(size: str, head: str) -> None:
+    engine = Engine(from_torch(build(size, 2, head)))
+    for features in (False, True) if head == "leyolo" else (False,):
+        program = engine.program(64, 64, from_bytes=True, features=features)
+        assert len(program.names) == len(program.steps)
+        names = [name for name in program.names if not name.startswith("chain of ")]
+        assert "" not in names
+        assert len(set(names)) == len(names)
+
+
 def test_one_engine_in_many_threads(official: Checkpoint) -> None:
     engine = Engine(official)
     images = np.random.default_rng(0).random((8, 1, 64, 64, 3), np.float32)
@@ -118,6 +177,29 @@ def test_fused_network_compiles_without_a_break(official: Checkpoint) -> None:
     assert torch.equal(torch.compile(network, fullgraph=True, backend="aot_eager")(x), network(x))
 
 
+def test_fused_network_shares_chains_among_torchs_threads(official: Checkpoint, monkeypatch) -> None:
+    """A program made for one thread would leave the others idle."""
+    network, pieces = FusedNetwork(official), []
+    forward = fused.forward
+
+    def seen(x: torch.Tensor, program: torch.Tensor, *rest: object) -> torch.Tensor:
+        pieces.append(set(program[program[:, 0] == CHAIN][:, 3].tolist()))
+        return forward(x, program, *rest)
+
+    monkeypatch.setattr(fused, "forward", seen)
+    x = torch.rand(1, 3, 640, 640)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(network(x))
+    finally:
+        torch.set_num_threads(before)
+    assert pieces == [{1}, {2}, {3}]
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
 @pytest.mark.parametrize(
     ("shape", "text"),
     [((1, 64, 60, 3), "multiples of 32, got 64 x 60"), ((64, 64, 3), "x must be"), ((1, 64, 64, 4), "x must be")],
@@ -125,3 +207,5 @@ def test_fused_network_compiles_without_a_break(official: Checkpoint) -> None:
 def test_rejects(shape: tuple[int, ...], text: str, official: Checkpoint) -> None:
     with pytest.raises(ValueError, match=text):
         Engine(official)(np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match=text):
+        Engine(official).detect(np.zeros(shape, np.float32))

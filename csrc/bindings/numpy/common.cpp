@@ -1,5 +1,7 @@
 #include "bindings/numpy/common.h"
 
+#include <memory>
+
 #include "core/pool.h"
 
 namespace leyolo {
@@ -65,6 +67,25 @@ py::array output(std::optional<py::array> const& out, std::vector<int64_t> const
     fail(what, " must be writeable ", expected, ", got ", v);
   }
   return *out;
+}
+
+View workspace(int64_t size, DType dtype) {
+  constexpr int64_t kKept = 16 << 20;  // what is larger goes with the next call
+  thread_local std::unique_ptr<char[]> memory;
+  thread_local int64_t held = 0;
+  int64_t const bytes = size * size_of(dtype);
+  if (bytes > held || (held > kKept && bytes <= kKept)) {
+    memory.reset();
+    held = 0;
+    memory.reset(new char[size_t(bytes)]);
+    held = bytes;
+  }
+  View v;
+  v.data = memory.get();
+  v.dtype = dtype;
+  v.rank = 1;
+  v.shape[0] = size;
+  return v;
 }
 
 Context numpy_context() {

@@ -24,6 +24,9 @@ py::array empty(std::vector<int64_t> const& shape, DType dtype);
 // `out` where the caller brought one (checked), else a new array.
 py::array output(std::optional<py::array> const& out, std::vector<int64_t> const& shape, DType dtype, char const* what);
 
+// Scratch memory for one call, kept by the thread for the next one: fresh memory costs page faults.
+View workspace(int64_t size, DType dtype = DType::u8);
+
 Context numpy_context();  // our own threads
 
 // Every op's file defines its functions on `_C` in a static of this type: no central list of ops.

@@ -40,16 +40,30 @@ static py::array numpy_conv2d(py::array const& x, py::array const& weight, std::
                              xv.dtype, "conv2d: out");
   View const yv = view(y, "conv2d: out");
   py::array const packed = numpy_conv2d_pack(weight, bias);
-  py::array const workspace = empty({conv2d_workspace(xv, yv, r)}, DType::f32);
-  View const pv = view(packed, "conv2d: packed"), wv = view(workspace, "conv2d: workspace");
+  View const scratch = workspace(conv2d_workspace(xv, yv, r), DType::f32);
+  View const pv = view(packed, "conv2d: packed");
   {
     py::gil_scoped_release nogil;
-    conv2d(xv, pv, r, yv, wv, k, params, numpy_context());
+    conv2d(xv, pv, r, yv, scratch, k, params, numpy_context());
   }
   return y;
 }
 
+static std::vector<std::pair<int, int>> numpy_conv2d_tiles(int64_t out_channels) {
+  check(out_channels > 0 && out_channels <= 1 << 20, "conv2d: out_channels must be between 1 and ", 1 << 20, ", got ",
+        out_channels);
+  std::vector<std::pair<int, int>> tiles;
+  int64_t vector = 0;
+  for (Conv2dTile t = conv2d_tile(out_channels, 0); t.vectors > 0; t = conv2d_tile(out_channels, vector)) {
+    tiles.emplace_back(t.pixels, t.vectors);
+    vector += t.vectors;
+  }
+  return tiles;
+}
+
 LEYOLO_NUMPY_OP(conv2d) {
+  m.def("conv2d_tiles", &numpy_conv2d_tiles, py::arg("out_channels"),
+        "The register tiles that the output channels are cut into on this machine: (pixels, vectors) of each.");
   m.def("conv2d_pack", &numpy_conv2d_pack, py::arg("weight"), py::arg("bias") = py::none(),
         "Weight [O, C, k, k] and bias [O] in the order of this machine's kernels, for `forward`.");
   m.def("conv2d_bf16_pack", &numpy_conv2d_bf16_pack, py::arg("weight"), py::arg("bias") = py::none(), py::kw_only(),

@@ -56,16 +56,17 @@ static py::array numpy_depthwise_conv2d(py::array const& x, py::array const& wei
   }
   py::array const y = output(out, {xv.shape[0], size[0], size[1], xv.shape[3]}, xv.dtype, "depthwise_conv2d: out");
   View const yv = view(y, "depthwise_conv2d: out");
-  py::array const workspace = empty({depthwise_conv2d_workspace(xv, w, yv)}, DType::u8);
-  View const wv = view(workspace, "depthwise_conv2d: workspace");
+  View const scratch = workspace(depthwise_conv2d_workspace(xv, w, yv));
   {
     py::gil_scoped_release nogil;
-    depthwise_conv2d(xv, w, b, yv, wv, params, numpy_context());
+    depthwise_conv2d(xv, w, b, yv, scratch, params, numpy_context());
   }
   return y;
 }
 
 LEYOLO_NUMPY_OP(depthwise_conv2d) {
+  m.def("depthwise_strip", &depthwise_strip,
+        "Output pixels that lie in registers at the same time on this machine, one vector of channels each.");
   m.def("depthwise_pack", &numpy_depthwise_pack, py::arg("weight"), py::arg("bias") = py::none(),
         "Weight [C, 1, kh, kw] and bias [C] in the order of this machine's kernels, for `forward`.");
   m.def("depthwise_bf16_pack", &numpy_depthwise_bf16_pack, py::arg("weight"), py::arg("bias") = py::none(),

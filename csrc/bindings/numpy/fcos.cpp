@@ -13,11 +13,10 @@ static py::tuple numpy_fcos_assign(py::array const& gt_boxes, py::array const& g
   fcos_check(in, params);
   AssignedArrays const out(in.gt.boxes.shape[0], in.centers.shape[0], in.gt.boxes.shape[1]);
   Assigned const views = out.views();
-  py::array const workspace = empty({fcos_workspace(in)}, DType::u8);
-  View const w = view(workspace, "workspace");
+  View const scratch = workspace(fcos_workspace(in));
   {
     py::gil_scoped_release nogil;
-    fcos_assign(in, views, w, params, numpy_context());
+    fcos_assign(in, views, scratch, params, numpy_context());
   }
   return out.tuple();
 }

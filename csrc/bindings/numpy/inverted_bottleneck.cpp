@@ -30,11 +30,10 @@ static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& e
                               conv_output_size(xv.shape[2], k, stride, k / 2), pw.shape[0]},
                              xv.dtype, "inverted_bottleneck: out");
   View const yv = view(y, "inverted_bottleneck: out");
-  py::array const workspace = empty({inverted_bottleneck_workspace(xv, ew, dw, pw, yv)}, DType::u8);
-  View const wv = view(workspace, "inverted_bottleneck: workspace");
+  View const scratch = workspace(inverted_bottleneck_workspace(xv, ew, dw, pw, yv));
   {
     py::gil_scoped_release nogil;
-    inverted_bottleneck(xv, ew, eb, dw, db, pw, pb, yv, wv, params, numpy_context());
+    inverted_bottleneck(xv, ew, eb, dw, db, pw, pb, yv, scratch, params, numpy_context());
   }
   return y;
 }

@@ -32,15 +32,19 @@ py::dict cpu_features() {
   features["isa"] = name_of(isa());
   features["bf16_dot"] = has_bf16_dot();  // the kernels of dtype "bf16" run here
   features["threads"] = num_threads();
-  features["l1_bytes"] = l1_bytes();
-  features["l2_bytes"] = l2_bytes();
-  features["l3_bytes"] = l3_bytes();
+  CacheSizes const& cache = cache_sizes();
+  features["l1_bytes"] = cache.l1d;
+  features["l2_bytes"] = cache.l2;
+  features["l3_bytes"] = cache.l3;
+  features["l3_cores"] = cache.l3_cores;
 #ifdef LEYOLO_X86
   features["avx2"] = bool(__builtin_cpu_supports("avx2"));
   features["fma"] = bool(__builtin_cpu_supports("fma"));
   features["avx512f"] = bool(__builtin_cpu_supports("avx512f"));
   features["avx512bf16"] = bool(__builtin_cpu_supports("avx512bf16"));
   features["avx512vnni"] = bool(__builtin_cpu_supports("avx512vnni"));
+#elif defined(__aarch64__)
+  features["neon"] = true;
 #endif
   return features;
 }

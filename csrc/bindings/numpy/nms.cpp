@@ -10,10 +10,9 @@ using Optional = std::optional<py::array>;
 
 static void run_nms(View const& boxes, View const& scores, View const& labels, View const& counts, View const& indices,
                     View const& kept, Nms const& params) {
-  py::array const workspace = empty({nms_workspace(boxes, labels)}, DType::u8);
-  View const w = view(workspace, "nms: workspace");
+  View const scratch = workspace(nms_workspace(boxes, labels));
   py::gil_scoped_release nogil;
-  nms(boxes, scores, labels, counts, indices, kept, w, params, numpy_context());
+  nms(boxes, scores, labels, counts, indices, kept, scratch, params, numpy_context());
 }
 
 static py::array numpy_batched_nms(py::array const& boxes, py::array const& scores, Optional const& idxs,

@@ -16,11 +16,10 @@ static py::tuple numpy_ota_assign(py::array const& cls_logits, std::optional<py:
   ota_check(in, params);
   AssignedArrays const out(in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
   Assigned const views = out.views();
-  py::array const workspace = empty({ota_workspace(in, params)}, DType::u8);
-  View const w = view(workspace, "workspace");
+  View const scratch = workspace(ota_workspace(in, params));
   {
     py::gil_scoped_release nogil;
-    ota_assign(in, views, w, params, numpy_context());
+    ota_assign(in, views, scratch, params, numpy_context());
   }
   return out.tuple();
 }

@@ -23,11 +23,10 @@ static py::tuple numpy_simota_assign(py::array const& cls_logits, std::optional<
   simota_check("simota_assign", in, params);
   AssignedArrays const out(in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
   Assigned const views = out.views();
-  py::array const workspace = empty({simota_workspace(in, params)}, DType::u8);
-  View const w = view(workspace, "workspace");
+  View const scratch = workspace(simota_workspace(in, params));
   {
     py::gil_scoped_release nogil;
-    simota_assign(in, views, w, params, numpy_context());
+    simota_assign(in, views, scratch, params, numpy_context());
   }
   return out.tuple();
 }
@@ -43,11 +42,11 @@ static py::tuple numpy_simota_cost(py::array const& cls_logits, std::optional<py
   simota_check("simota_cost", in, params);
   std::vector<int64_t> const shape = {in.boxes.shape[0], in.gt.boxes.shape[1], in.boxes.shape[1]};
   py::array const cost = empty(shape, DType::f32), iou = empty(shape, DType::f32);
-  py::array const workspace = empty({simota_workspace(in, params)}, DType::u8);
-  View const c = view(cost, "cost"), o = view(iou, "iou"), w = view(workspace, "workspace");
+  View const scratch = workspace(simota_workspace(in, params));
+  View const c = view(cost, "cost"), o = view(iou, "iou");
   {
     py::gil_scoped_release nogil;
-    simota_cost(in, c, o, w, params, numpy_context());
+    simota_cost(in, c, o, scratch, params, numpy_context());
   }
   return py::make_tuple(cost, iou);
 }

@@ -13,11 +13,10 @@ static py::tuple numpy_tal_assign(py::array const& scores, py::array const& boxe
   tal_check(in, params);
   AssignedArrays const out(in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
   Assigned const views = out.views();
-  py::array const workspace = empty({tal_workspace(in, params)}, DType::u8);
-  View const w = view(workspace, "workspace");
+  View const scratch = workspace(tal_workspace(in, params));
   {
     py::gil_scoped_release nogil;
-    tal_assign(in, views, w, params, numpy_context());
+    tal_assign(in, views, scratch, params, numpy_context());
   }
   return out.tuple();
 }

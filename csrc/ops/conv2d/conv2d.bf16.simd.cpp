@@ -40,7 +40,7 @@ struct Shorts {
   }
 
   template <int NV>
-  LEYOLO_INLINE static void pixels(Args const& a, Conv2dTile<Shorts> const& t, long long begin, long long end) {
+  LEYOLO_INLINE static void pixels(Args const& a, Tile<Shorts> const& t, long long begin, long long end) {
     switch (a.stride * a.x_pitch) {
       case 8: return run_pixels<Shorts, NV, 8>(a, t, begin, end);    // the stem: 4 channels, stride 2
       case 16: return run_pixels<Shorts, NV, 16>(a, t, begin, end);  // the wide maps of nano ...
@@ -50,7 +50,7 @@ struct Shorts {
   }
 
   template <int MR, int NV, int STEP>
-  LEYOLO_INLINE static void run(Args const& a, Conv2dTile<Shorts> const& t) {
+  LEYOLO_INLINE static void run(Args const& a, Tile<Shorts> const& t) {
     vf acc[MR][NV];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)

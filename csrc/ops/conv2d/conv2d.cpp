@@ -8,6 +8,7 @@
 
 namespace leyolo {
 
+LEYOLO_SIMD(int conv2d_tile_pixels(int vectors))
 LEYOLO_SIMD(void conv2d_pixels(Conv2dArgs const&, long long begin, long long end))
 LEYOLO_SIMD(void conv2d_rows(Conv2dArgs const&, long long begin, long long end))
 
@@ -24,6 +25,14 @@ int64_t grain(int64_t multiplies_per_item) {
 
 int64_t conv2d_packed_size(int64_t out_channels, int64_t in_channels, int64_t kernel) {
   return padded(out_channels) * (kernel * kernel * in_channels + 1);
+}
+
+Conv2dTile conv2d_tile(int64_t out_channels, int64_t vector) {
+  Conv2dTiles const tiles = Conv2dTiles::of(int(out_channels), lanes());
+  int64_t first = 0;
+  for (int i = 0; i < tiles.count; first += tiles.width(i++))
+    if (vector < first + tiles.width(i)) return {LEYOLO_PICK(conv2d_tile_pixels)(tiles.width(i)), tiles.width(i)};
+  return {0, 0};
 }
 
 float const* conv2d_packed_bias(float const* packed, int64_t out_channels, int64_t in_channels, int64_t kernel) {

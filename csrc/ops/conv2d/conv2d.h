@@ -25,6 +25,12 @@ int64_t conv2d_workspace(View x, View y, View residual);
 int64_t conv2d_packed_size(int64_t out_channels, int64_t in_channels, int64_t kernel);
 void conv2d_pack(View weight /*[O, C, k, k] f32, f16, bf16*/, View bias /*[O] or absent*/, View packed /*f32*/);
 
+// The register tile that holds vector `vector` of the output channels; 0 x 0 behind the last one.
+struct Conv2dTile {
+  int pixels, vectors;
+};
+Conv2dTile conv2d_tile(int64_t out_channels, int64_t vector);
+
 // The kernel itself, for one image with any pixel pitch; a.weight and a.bias point into `packed`.
 void conv2d_image(Conv2dArgs const& a, Context const& context);
 void conv2d_band(Conv2dArgs const& a, int64_t begin, int64_t end);  // output rows, in this thread

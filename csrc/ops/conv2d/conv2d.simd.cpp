@@ -14,23 +14,23 @@ struct Floats {
   using W = float;
   using Y = float;
 
-  // Accumulators + weights + one broadcast fill the 32 (AVX-512) or 16 registers.
+  // Accumulators + weights + one broadcast fill the registers.
   template <int NV>
-  static constexpr int kPixels = kLanes == 16  ? (NV == 1   ? 14
-                                                  : NV == 2 ? 12
-                                                  : NV == 3 ? 8
-                                                            : 6)
-                                 : kLanes == 8 ? (NV == 1   ? 10
-                                                  : NV == 2 ? 6
-                                                            : 4)
-                                               : (NV == 1 ? 8 : 4);
+  static constexpr int kPixels = kRegisters == 32 ? (NV == 1   ? 14
+                                                     : NV == 2 ? 12
+                                                     : NV == 3 ? 8
+                                                               : 6)
+                                 : kLanes == 8    ? (NV == 1   ? 10
+                                                     : NV == 2 ? 6
+                                                               : 4)
+                                                  : (NV == 1 ? 8 : 4);
 
   LEYOLO_INLINE static long long tap_words(Args const& a) { return a.in_channels; }
   LEYOLO_INLINE static long long chunk(Args const& a) { return 8192 / a.in_channels; }
   LEYOLO_INLINE static float* at(Args const&, float* y, long long values) { return y + values; }
 
   template <int NV>
-  LEYOLO_INLINE static void pixels(Args const& a, Conv2dTile<Floats> const& t, long long begin, long long end) {
+  LEYOLO_INLINE static void pixels(Args const& a, Tile<Floats> const& t, long long begin, long long end) {
     switch (a.stride * a.x_pitch) {
       case 6: return run_pixels<Floats, NV, 6>(a, t, begin, end);    // the stem: 3 channels, stride 2
       case 16: return run_pixels<Floats, NV, 16>(a, t, begin, end);  // the wide maps of nano ...
@@ -40,7 +40,7 @@ struct Floats {
   }
 
   template <int MR, int NV, int STEP>
-  LEYOLO_INLINE static void run(Args const& a, Conv2dTile<Floats> const& t) {
+  LEYOLO_INLINE static void run(Args const& a, Tile<Floats> const& t) {
     vf acc[MR][NV];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -106,6 +106,16 @@ struct Floats {
 };
 
 }  // namespace
+
+// Pixels of a register tile of that many vectors.
+extern int conv2d_tile_pixels(int vectors) {
+  switch (vectors) {
+    case 1: return Floats::kPixels<1>;
+    case 2: return Floats::kPixels<2>;
+    case 3: return Floats::kPixels<3>;
+    default: return Floats::kPixels<4>;
+  }
+}
 
 extern void conv2d_pixels(Conv2dArgs const& a, long long begin, long long end) {
   pointwise_pixels<Floats>(a, begin, end);

@@ -24,7 +24,11 @@ struct Conv2dTiles {
 
   __attribute__((always_inline)) static constexpr Conv2dTiles of(int out_channels, int lanes) {
     int const vectors = (out_channels + lanes - 1) / lanes;
+#if defined(__aarch64__)
+    int const most = 4;  // as many registers as AVX-512
+#else
     int const most = lanes == 16 ? 4 : lanes == 8 ? 3 : 2;
+#endif
     int const count = (vectors + most - 1) / most;
     return {count, vectors % count, vectors / count};
   }

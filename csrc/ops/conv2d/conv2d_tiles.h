@@ -18,7 +18,7 @@ namespace leyolo::LEYOLO_ISA {
 namespace {
 
 template <class K>
-struct Conv2dTile {
+struct Tile {
   typename K::X const* x;       // first tap of the first pixel
   typename K::W const* weight;  // of this tile
   float const* bias;
@@ -32,10 +32,10 @@ struct Conv2dTile {
 // STEP: values from pixel to pixel in x where that is known (the addresses become constants, else each pixel of the
 // tile needs a register), 0 where not.
 template <class K, int NV, int STEP>
-LEYOLO_INLINE void run_pixels(typename K::Args const& a, Conv2dTile<K> const& t, long long begin, long long end) {
+LEYOLO_INLINE void run_pixels(typename K::Args const& a, Tile<K> const& t, long long begin, long long end) {
   constexpr int MR = K::template kPixels<NV>;
   auto const at = [&](long long p) LEYOLO_LAMBDA {
-    Conv2dTile<K> s = t;
+    Tile<K> s = t;
     s.x += p * a.stride * a.x_pitch;
     s.y = K::at(a, s.y, p * a.y_pitch);
     if (s.residual) s.residual += p * a.residual_pitch;
@@ -50,20 +50,20 @@ LEYOLO_INLINE void run_pixels(typename K::Args const& a, Conv2dTile<K> const& t,
 
 // Kept apart, else GCC allocates registers for all widths at once.
 template <class K, int NV>
-__attribute__((noinline)) void pixels_of(typename K::Args const& a, Conv2dTile<K> const& t, long long begin,
+__attribute__((noinline)) void pixels_of(typename K::Args const& a, Tile<K> const& t, long long begin,
                                          long long end) {
   K::template pixels<NV>(a, t, begin, end);
 }
 
 template <class K>
-void pixels(int vectors, typename K::Args const& a, Conv2dTile<K> const& t, long long begin, long long end) {
+void pixels(int vectors, typename K::Args const& a, Tile<K> const& t, long long begin, long long end) {
   switch (vectors) {
     case 1: return pixels_of<K, 1>(a, t, begin, end);
     case 2: return pixels_of<K, 2>(a, t, begin, end);
-#if LEYOLO_LANES > 4
+#if LEYOLO_LANES > 4 || LEYOLO_REGISTERS > 16
     case 3: return pixels_of<K, 3>(a, t, begin, end);
 #endif
-#if LEYOLO_LANES > 8
+#if LEYOLO_REGISTERS > 16
     case 4: return pixels_of<K, 4>(a, t, begin, end);
 #endif
   }
@@ -77,7 +77,7 @@ LEYOLO_INLINE void each_tile(typename K::Args const& a, F f) {
   int channel = 0;
   for (int i = 0; i < tiles.count; ++i) {
     int const vectors = tiles.width(i), rest = a.out_channels - channel;
-    f(Conv2dTile<K>{a.x, weight, a.bias + channel, a.residual ? a.residual + channel : nullptr, K::at(a, a.y, channel),
+    f(Tile<K>{a.x, weight, a.bias + channel, a.residual ? a.residual + channel : nullptr, K::at(a, a.y, channel),
                     a.kernel, a.kernel, rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes},
       vectors);
     weight += static_cast<long long>(a.kernel) * a.kernel * K::tap_words(a) * vectors * kLanes;
@@ -94,7 +94,7 @@ LEYOLO_INLINE void pointwise_pixels(typename K::Args const& a, long long begin, 
   for (long long p = begin; p < end; p += chunk) {
     long long last = p + chunk < end ? p + chunk : end;
     if (end - last < 16) last = end;  // no crumbs
-    each_tile<K>(a, [&](Conv2dTile<K> const& t, int vectors) LEYOLO_LAMBDA { pixels<K>(vectors, a, t, p, last); });
+    each_tile<K>(a, [&](Tile<K> const& t, int vectors) LEYOLO_LAMBDA { pixels<K>(vectors, a, t, p, last); });
     if (last == end) return;
   }
 }
@@ -110,7 +110,7 @@ LEYOLO_INLINE void window_rows(typename K::Args const& a, long long begin, long 
   for (long long row = begin; row < end; ++row) {
     long long const top = row * s - p, skip_top = top < 0 ? -top : 0;
     long long const rows = (top + k > a.height ? a.height - top : k) - skip_top;
-    each_tile<K>(a, [&](Conv2dTile<K> t, int vectors) LEYOLO_LAMBDA {
+    each_tile<K>(a, [&](Tile<K> t, int vectors) LEYOLO_LAMBDA {
       long long const per_tap = K::tap_words(a) * vectors * kLanes;
       t.weight += skip_top * k * per_tap;
       t.x += (top + skip_top) * a.width * a.x_pitch - p * a.x_pitch;
@@ -119,7 +119,7 @@ LEYOLO_INLINE void window_rows(typename K::Args const& a, long long begin, long 
       t.rows = rows > 0 ? static_cast<int>(rows) : 0;
       auto const edge = [&](long long column) LEYOLO_LAMBDA {
         long long const left = column * s - p, skip_left = left < 0 ? -left : 0;
-        Conv2dTile<K> e = t;
+        Tile<K> e = t;
         e.x += skip_left * a.x_pitch;
         e.weight += skip_left * per_tap;
         long long const columns = (left + k > a.width ? a.width - left : k) - skip_left;

@@ -10,9 +10,12 @@
 
 namespace leyolo {
 
+LEYOLO_SIMD(int depthwise_tile_pixels())
 LEYOLO_SIMD(void depthwise_rows(DepthwiseArgs const&, long long begin, long long end))
 
 int64_t depthwise_padded(int64_t channels) { return (channels + lanes() - 1) / lanes() * lanes(); }
+
+int depthwise_strip() { return LEYOLO_PICK(depthwise_tile_pixels)(); }
 
 int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel_w) {
   return depthwise_padded(channels) * (kernel_h * kernel_w + 1);

@@ -7,8 +7,8 @@ namespace leyolo::LEYOLO_ISA {
 
 namespace {
 
-// Accumulators, one row of weights and one input vector fill the 32 (AVX-512) or 16 registers.
-constexpr int kStrip = kLanes == 16 ? 10 : 5;
+// Accumulators, one row of weights and one input vector fill the registers.
+constexpr int kStrip = kRegisters == 32 ? 10 : 5;
 
 template <bool TAIL>
 LEYOLO_INLINE vf load_channels(float const* p, int count) {
@@ -146,6 +146,9 @@ RowFunction row_function(DepthwiseArgs const& a) {
 }
 
 }  // namespace
+
+// Pixels of a register tile, which is one vector wide.
+extern int depthwise_tile_pixels() { return kStrip; }
 
 // Output rows [begin, end).
 extern void depthwise_rows(DepthwiseArgs const& a, long long begin, long long end) {

@@ -18,6 +18,22 @@ struct DetectDecode {
   bool multi_label = false;  // every class above the threshold, else the best one of an anchor (the first of equals)
 };
 
+// float32 [B, A, channels] that need not be dense: any distance, in values, between images and between anchors.
+struct DetectRows {
+  float const* data;
+  int64_t batch, anchors, channels, image_pitch, pitch;
+
+  float const* row(int64_t image, int64_t anchor) const { return data + image * image_pitch + anchor * pitch; }
+};
+
+// The features of a dfl head before its last box layer, a 1x1 convolution per level.
+struct DetectFeatures {
+  DetectRows rows;  // levels one after another
+  int64_t levels;
+  int64_t const* anchors;  // [levels]
+  View const* weights;     // [levels] conv2d_pack of [4 reg_max, channels, 1, 1]
+};
+
 // Candidates of image b are the pairs (anchor, class) with score > score_threshold, in that order; boxes are xyxy in
 // pixels, scores sigmoid(class), for yolox sigmoid(objectness) * sigmoid(class). counts[b] <= K of them are written,
 // nothing behind them is. More than K: the K best by logit (yolox: by score; the earlier of equals), in the same order.
@@ -33,5 +49,16 @@ void detect_decode(View logits /*[B, A, 4 reg_max + C] or [B, A, 5 + C], f32, f1
 // Check logits and params, and give K and the bytes of scratch.
 int64_t detect_decode_capacity(View logits, DetectDecode const& params);
 int64_t detect_decode_workspace(View logits, DetectDecode const& params);
+
+// The same, to the bit, for a dfl head whose last box layer has not run yet: it runs here, on the anchors that have a
+// candidate.
+void detect_decode_features(DetectRows classes /*[B, A, C]*/, DetectFeatures const& features, View centers,
+                            View strides, View boxes, View scores, View labels, View counts,
+                            View workspace /*detect_decode_features_workspace*/, DetectDecode const& params,
+                            Context const& context);
+
+int64_t detect_decode_features_capacity(DetectRows classes, DetectDecode const& params);
+int64_t detect_decode_features_workspace(DetectRows classes, DetectFeatures const& features,
+                                         DetectDecode const& params);
 
 }  // namespace leyolo

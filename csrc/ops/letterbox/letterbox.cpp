@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kLimit = 1 << 24;  // row offsets stay in 32 bits
 
-constexpr int64_t kBands = 64;  // pieces of the output, each with row buffers of its own
+constexpr int64_t kBands = 64;  // pieces of the output; those that one thread takes share row buffers
 
 int64_t round_half_even(double v) { return int64_t(std::nearbyint(v)); }
 
@@ -60,14 +60,14 @@ void column_tap(int64_t i, int64_t from, int64_t to, int* at, uint32_t* weights)
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// One band's buffers: two horizontally resized rows, a row of pixels, a row of floats.
+// One band's buffers: two horizontally resized rows, a row of pixels where they are not the result, a row of floats.
 struct Sizes {
   int64_t resized, pixels, floats;
 
   Sizes(View out, Letterbox const& g)
       : resized(aligned(8 * g.resized_width)),
-        pixels(aligned(3 * g.resized_width + 4)),
-        floats(out.dtype == DType::f32 ? 0 : aligned(12 * std::max(g.resized_width, g.width))) {}
+        pixels(out.dtype == DType::u8 ? 0 : aligned(3 * g.resized_width)),
+        floats(size_of(out.dtype) != 2 ? 0 : aligned(12 * std::max(g.resized_width, g.width))) {}
   int64_t band() const { return 2 * resized + pixels + floats; }
 };
 
@@ -85,7 +85,7 @@ struct Job {
   int64_t width() const { return image.shape[2]; }
 };
 
-// The rows of one band, from top to bottom.
+// Rows from top to bottom, with the buffers of one band.
 class Band {
  public:
   Band(Job const& job, int64_t index, Context const& context) : j_(job), context_(context) {
@@ -97,17 +97,16 @@ class Band {
 
   void run(int64_t begin, int64_t end) {  // rows of the whole batch
     Letterbox const& g = j_.g;
-    int64_t const row_bytes = 3 * g.width * size_of(j_.out.dtype);
+    int64_t const pixel = 3 * size_of(j_.out.dtype);
     for (int64_t i = begin; i < end; ++i) {
       int64_t const image = i / g.height, y = i % g.height - g.top;
-      char* const to = static_cast<char*>(j_.out.data) + i * row_bytes;
+      char* const to = static_cast<char*>(j_.out.data) + i * g.width * pixel;
       if (y < 0 || y >= g.resized_height) {
         fill(to, g.width);
         continue;
       }
-      int64_t const pixel = 3 * size_of(j_.out.dtype);
       fill(to, g.left);
-      unit(pixels(image, y), to + g.left * pixel);
+      convert(image, y, to + g.left * pixel);
       fill(to + (g.left + g.resized_width) * pixel, g.width - g.left - g.resized_width);
     }
   }
@@ -117,28 +116,36 @@ class Band {
     return j_.image.as<uint8_t>() + (image * j_.height() + row) * j_.width() * 3;
   }
 
-  uint8_t const* pixels(int64_t image, int64_t y) {
+  // Row y of the resized image, in the type of the result.
+  void convert(int64_t image, int64_t y, char* to) {
+    if (j_.out.dtype == DType::u8) return pixels(image, y, reinterpret_cast<uint8_t*>(to));
+    pixels(image, y, pixels_);
+    int64_t const count = 3 * j_.g.resized_width;
+    bool const half = j_.out.dtype != DType::f32;
+    unit_from_bytes(pixels_, half ? floats_ : reinterpret_cast<float*>(to), count);
+    if (half) from_float(floats_, to, j_.out.dtype, count, context_);
+  }
+
+  void pixels(int64_t image, int64_t y, uint8_t* to) {
     Letterbox const& g = j_.g;
-    if (g.resized_height == j_.height() && g.resized_width == j_.width()) return copied(source(image, y));
-    if (2 * g.resized_height == j_.height() && 2 * g.resized_width == j_.width())
-      return halved(source(image, 2 * y), source(image, 2 * y + 1));
+    if (g.resized_height == j_.height() && g.resized_width == j_.width()) return copy(source(image, y), to);
+    if (2 * g.resized_height == j_.height() && 2 * g.resized_width == j_.width()) {
+      LEYOLO_PICK(halve_rows)
+      ({source(image, 2 * y), source(image, 2 * y + 1), int(g.resized_width), j_.swap_rb, to});
+      return;
+    }
     Tap const tap = row_tap(y, j_.height(), g.resized_height);
     resize(image, tap.first, tap.second);
     LEYOLO_PICK(blend_rows)
-    ({rows_[0], rows_[tap.first == tap.second ? 0 : 1], tap.w0, tap.w1, int(g.resized_width), j_.swap_rb, pixels_});
-    return pixels_;
+    ({rows_[0], rows_[tap.first == tap.second ? 0 : 1], tap.w0, tap.w1, int(g.resized_width), j_.swap_rb, to});
   }
 
-  uint8_t const* copied(uint8_t const* row) {
-    if (!j_.swap_rb) return row;
-    for (int64_t x = 0; x < 3 * j_.g.resized_width; x += 3)
-      pixels_[x] = row[x + 2], pixels_[x + 1] = row[x + 1], pixels_[x + 2] = row[x];
-    return pixels_;
-  }
-
-  uint8_t const* halved(uint8_t const* upper, uint8_t const* lower) {
-    LEYOLO_PICK(halve_rows)({upper, lower, int(j_.g.resized_width), j_.swap_rb, pixels_});
-    return pixels_;
+  void copy(uint8_t const* row, uint8_t* to) const {
+    int64_t const count = 3 * j_.g.resized_width;
+    if (!j_.swap_rb)
+      std::copy_n(row, count, to);
+    else
+      for (int64_t x = 0; x < count; x += 3) to[x] = row[x + 2], to[x + 1] = row[x + 1], to[x + 2] = row[x];
   }
 
   // Rows `first` and `second` into rows_[0] and rows_[1]; the row above may have left them there.
@@ -155,14 +162,11 @@ class Band {
     ({source(image, row), int(j_.width()), int(j_.g.resized_width), j_.at, j_.weights, rows_[slot]});
   }
 
-  void unit(uint8_t const* pixels, char* to) {
-    int64_t const count = 3 * j_.g.resized_width;
-    bool const half = j_.out.dtype != DType::f32;
-    unit_from_bytes(pixels, half ? floats_ : reinterpret_cast<float*>(to), count);
-    if (half) from_float(floats_, to, j_.out.dtype, count, context_);
-  }
-
   void fill(char* to, int64_t pixels) {
+    if (j_.out.dtype == DType::u8) {
+      std::memset(to, j_.value, size_t(3 * pixels));
+      return;
+    }
     float const value = float(j_.value) / 255.0f;
     float* const floats = j_.out.dtype == DType::f32 ? reinterpret_cast<float*>(to) : floats_;
     std::fill_n(floats, 3 * pixels, value);
@@ -187,7 +191,7 @@ void letterbox_cpu(View image, View out, View workspace, Letterbox const& g, int
       image, out, g, uint8_t(value), swap_rb, Sizes(out, g), at, weights, memory + 2 * aligned(4 * g.resized_width)};
   int64_t const rows = image.shape[0] * g.height, bands = std::min(kBands, rows);
   parallel_for(context, 0, bands, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) Band(job, i, context).run(i * rows / bands, (i + 1) * rows / bands);
+    Band(job, begin, context).run(begin * rows / bands, end * rows / bands);
   });
 }
 
@@ -225,9 +229,10 @@ void letterbox(View image, View out, View workspace, Letterbox const& g, int64_t
   check(out.rank == 4 && out.shape[0] == image.shape[0] && out.shape[1] == g.height && out.shape[2] == g.width &&
             out.shape[3] == 3,
         "letterbox: out must be [", image.shape[0], ", ", g.height, ", ", g.width, ", 3], got ", out);
-  check(out.dtype == DType::f32 || out.dtype == DType::f16 || out.dtype == DType::bf16,
-        "letterbox: out must be float32, float16 or bfloat16, got ", out);
+  check(out.dtype == DType::f32 || out.dtype == DType::f16 || out.dtype == DType::bf16 || out.dtype == DType::u8,
+        "letterbox: out must be float32, float16, bfloat16 or uint8, got ", out);
   check(out.device == image.device, "letterbox: image and out must be on one device, got ", image, " and ", out);
+  check(!overlap(image, out), "letterbox: image and out must not share memory");
   check(g.resized_height > 0 && g.resized_width > 0 && g.left >= 0 && g.top >= 0 && g.resized_width <= g.width &&
             g.left <= g.width - g.resized_width && g.resized_height <= g.height && g.top <= g.height - g.resized_height,
         "letterbox: the resized image, ", g.resized_height, " x ", g.resized_width, " at (", g.left, ", ", g.top,

@@ -1,4 +1,5 @@
-// Letterbox: an image of any size, scaled as a whole into the network input, padded, and divided by 255.
+// Letterbox: an image of any size, scaled as a whole into the network input, padded, and divided by 255;
+// as uint8 not divided, for a network that does so itself and reads a quarter of the memory.
 #pragma once
 
 #include "core/context.h"
@@ -18,11 +19,11 @@ struct Letterbox {
 Letterbox letterbox_geometry(int64_t height, int64_t width, int64_t size_height, int64_t size_width, int64_t stride,
                              bool rect, bool scale_up);
 
-// out[b, y, x, c] = pixel / 255 in float32, then rounded to the type of out; pixel is `value` in the padding, else that
-// of image[b] resized as OpenCV's cv::resize(INTER_LINEAR) does it for 8 bits, to the bit: the image itself at the same
-// size, 2 x 2 averages at exactly half the size, else bilinear with half-pixel centres and 11-bit weights. swap_rb
-// exchanges channels 0 and 2.
-void letterbox(View image /*[B, H, W, 3] u8*/, View out /*[B, h, w, 3] f32, f16, bf16*/,
+// out[b, y, x, c] = pixel for uint8, else pixel / 255 in float32, then rounded to the type of out. A pixel is `value`
+// in the padding, else that of image[b] resized as OpenCV's cv::resize(INTER_LINEAR) does it for 8 bits, to the bit:
+// the image itself at the same size, 2 x 2 averages at exactly half the size, else bilinear with half-pixel centres and
+// 11-bit weights. swap_rb exchanges channels 0 and 2.
+void letterbox(View image /*[B, H, W, 3] u8*/, View out /*[B, h, w, 3] f32, f16, bf16, u8*/,
                View workspace /*bytes: letterbox_workspace*/, Letterbox const& geometry, int64_t value, bool swap_rb,
                Context const& context);
 

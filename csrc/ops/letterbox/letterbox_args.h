@@ -18,7 +18,7 @@ struct BlendRowsArgs {
   short const *upper, *lower;  // [count, 4]
   int w0, w1, count;
   bool swap_rb;
-  unsigned char* to;  // [count, 3]; 4 bytes behind may be written
+  unsigned char* to;  // [count, 3]
 };
 
 // Means of 2 x 2 pixels: to[3 * x + c] = (sum of the four + 2) >> 2.
@@ -26,7 +26,7 @@ struct HalveRowsArgs {
   unsigned char const *upper, *lower;  // [2 * count, 3]
   int count;
   bool swap_rb;
-  unsigned char* to;  // [count, 3]; 4 bytes behind may be written
+  unsigned char* to;  // [count, 3]
 };
 
 }  // namespace leyolo

@@ -10,10 +10,10 @@ from typing import Any
 from leyolo.errors import UsageError
 
 
-def checked(target: str | None) -> str | None:
+def checked(target: str | None, option: str = "--json") -> str | None:
     """``target`` itself, or UsageError where no file could be written there: asked before the work is done."""
     if target not in (None, "-") and not Path(str(target)).parent.is_dir():
-        raise UsageError(f"--json {target}: there is no folder {Path(str(target)).parent}")
+        raise UsageError(f"{option} {target}: there is no folder {Path(str(target)).parent}")
     return target
 
 

@@ -83,6 +83,18 @@ def model(name: str, imgsz: int) -> dict[str, Any]:
     return describe(load_weights(name) if size is None else CONFIGS[size], imgsz)
 
 
+def plan(name: str, imgsz: int, threads: int | None) -> dict[str, Any]:
+    """The planned forward pass of one model by name (random weights: times do not depend on them) or by weights file:
+    see :func:`leyolo.bench.plan.plan`."""
+    from leyolo.bench.plan import plan
+    from leyolo.bench.random_weights import random_checkpoint
+    from leyolo.models.config import find_size
+    from leyolo.predict.backends import load_weights
+
+    size = None if Path(name).exists() else find_size(name)
+    return plan(load_weights(name) if size is None else random_checkpoint(size), imgsz=imgsz, threads=threads)
+
+
 def describe(what: Checkpoint | ModelConfig, imgsz: int) -> dict[str, Any]:
     """What a model is, its parameters and multiply-accumulates, and its layers."""
     from leyolo.errors import UsageError

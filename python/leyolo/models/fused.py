@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from leyolo.weights import Checkpoint
 
 _local = threading.local()
+_Run = tuple[Tensor, int, list[int]]  # steps, values of the arena, shape of one image's result
 
 
 def _scratch(size: int, dtype: torch.dtype, images: int) -> Tensor:
@@ -49,21 +50,27 @@ class FusedNetwork(nn.Module):
         folded = fold(checkpoint.state)
         self._network = Network(config, checkpoint.head, checkpoint.num_classes, folded, dtype=dtype)
         self._weights = [torch.from_numpy(w) for w in self._network.weights]
-        self._programs: dict[tuple[int, int], tuple[Tensor, int, list[int]]] = {}
+        self._prepared: dict[tuple[int, int], _Run] = {}
+        self._runs: dict[tuple[int, int, int], _Run] = {}
 
     def prepare(self, height: int, width: int) -> None:
-        """Builds the program for images of ``height`` x ``width``."""
-        if (height, width) not in self._programs:
-            program = self._network.program(height, width)
-            self._programs[height, width] = torch.from_numpy(program.steps), program.arena_size, list(program.shape)
+        """Builds the program for images of ``height`` x ``width`` on as many threads as torch has now."""
+        self._prepared[height, width] = self._run(height, width)
+
+    def _run(self, height: int, width: int) -> _Run:
+        threads = torch.get_num_threads()  # one thread of the program may have others than another
+        if (height, width, threads) not in self._runs:
+            program = self._network.program(height, width, threads=threads)
+            run = torch.from_numpy(program.steps), program.arena_size, list(program.shape)
+            self._runs[height, width, threads] = run
+        return self._runs[height, width, threads]
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` float32 [B, 3, H, W], RGB in 0..1, H and W multiples of 32 -> logits float32 [B, A, K]."""
         if x.dim() != 4 or x.shape[1] != 3 or x.dtype != torch.float32 or x.device.type != "cpu":
             raise ValueError(f"x must be float32 [B, 3, H, W] on the CPU, got {x.dtype} {list(x.shape)} on {x.device}")
         height, width = x.shape[2:]
-        if (height, width) not in self._programs:
-            self.prepare(height, width)
-        program, arena_size, shape = self._programs[height, width]
+        compiling = torch.compiler.is_compiling()
+        program, arena_size, shape = self._prepared[height, width] if compiling else self._run(height, width)
         x = x.contiguous(memory_format=torch.channels_last)
         return forward(x.detach(), program, self._weights, _scratch(arena_size, self._maps, len(x)), arena_size, shape)

@@ -62,8 +62,12 @@ class LeYOLOHead(nn.Module):
             _predictor(width, bias),
         )
 
+    def levels(self, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Box map [B, 4 * reg_max, h, w] and class map [B, C, h, w] of every level, as the convolutions give them."""
+        return [(box(x), cls(x)) for box, cls, x in zip(self.box, self.cls, maps, strict=True)]
+
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return _join([(box(x), cls(x)) for box, cls, x in zip(self.box, self.cls, maps, strict=True)])
+        return _join(self.levels(maps))
 
 
 class YOLOXHead(nn.Module):
@@ -86,6 +90,10 @@ class YOLOXHead(nn.Module):
     def _stack(width: int, bias: Tensor) -> nn.Sequential:
         return nn.Sequential(ConvBNAct(width, width, 3), ConvBNAct(width, width, 3), _predictor(width, bias))
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def levels(self, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Box and objectness map [B, 4 + 1, h, w] and class map [B, C, h, w] of every level."""
         stems = [stem(x) for stem, x in zip(self.stem, maps, strict=True)]
-        return _join([(box(x), cls(x)) for box, cls, x in zip(self.box, self.cls, stems, strict=True)])
+        return [(box(x), cls(x)) for box, cls, x in zip(self.box, self.cls, stems, strict=True)]
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return _join(self.levels(maps))

@@ -10,9 +10,10 @@ from leyolo.ops._library import library, register_fake
 def forward(
     x: Tensor, program: Tensor, weights: list[Tensor], arena: Tensor, arena_size: int, shape: list[int]
 ) -> Tensor:
-    """Runs a program on ``x`` [N, C, H, W] float32 in channels_last memory: float32 [N, *shape].
+    """Runs a program on ``x`` [N, C, H, W] in channels_last memory: float32 [N, *shape].
 
     Args:
+        x: float32, or uint8 0..255 where the program was made for bytes.
         program: int64 [steps, fields] from :class:`leyolo.runtime.Program`.
         weights: packed weights, one array per layer.
         arena: scratch of at least ``arena_size`` values, float32 or (maps in bfloat16) bfloat16; of n times as many,

@@ -70,7 +70,8 @@ def letterbox_reference(
     resized = _resize(batch, box.resized_height, box.resized_width)
     bottom, right = box.top + box.resized_height, box.left + box.resized_width
     pixels[:, box.top : bottom, box.left : right] = resized.flip(-1) if swap_rb else resized
-    return (pixels.float() / 255).to(dtype).permute(0, 3, 1, 2), box.scale, (box.left, box.top)
+    x = pixels if dtype == torch.uint8 else (pixels.float() / 255).to(dtype)
+    return x.permute(0, 3, 1, 2), box.scale, (box.left, box.top)
 
 
 def letterbox(
@@ -95,12 +96,12 @@ def letterbox(
         rect: pad only that far, not to ``size``.
         scale_up: whether images that are smaller than ``size`` are enlarged.
         value: of the padding, 0 to 255.
-        dtype: of the result: float32, float16 or bfloat16.
+        dtype: of the result: float32, float16 or bfloat16, or uint8 for pixels as they are, not divided.
         swap_rb: exchange the first and the last channel (BGR to RGB).
 
     Returns:
-        x [B, 3, h, w] in channels_last memory with values in 0..1, the scale (input pixels per image pixel) and the
-        padding (left, top) in input pixels; :func:`leyolo.geometry.unletterbox_boxes` leads back.
+        x [B, 3, h, w] in channels_last memory with values in 0..1 (uint8: 0..255), the scale (input pixels per image
+        pixel) and the padding (left, top) in input pixels; :func:`leyolo.geometry.unletterbox_boxes` leads back.
 
     Raises:
         ValueError: a shape, dtype or value that does not fit; the text says what was expected and what came.

@@ -10,6 +10,9 @@
 JPEG goes through simplejpeg if it is installed, else through cv2 if the program has already imported it (importing it
 takes longer than it saves on some fifty pictures), else through Pillow; all three run libjpeg-turbo's exact integer
 transform. All else goes through Pillow.
+
+A JPEG may be decoded to a half, a quarter or an eighth of its sides (:func:`decode_reduced`), which leaves out most of
+the inverse transform, of the colour conversion and of the memory; again with the same pixels from all three.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import sys
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,13 +68,48 @@ IMAGE_SUFFIXES = frozenset(
 
 _pillow_limit = threading.Lock()
 
+# EXIF orientations whose rows, or columns, run backwards (once 5 to 8 have been transposed).
+_UPSIDE_DOWN, _RIGHT_TO_LEFT = (3, 4, 7, 8), (2, 3, 6, 7)
+
 Pixels = NDArray[np.uint8]
+
+
+class Picture(NamedTuple):
+    """A decoded picture, which may have fewer pixels than it has encoded."""
+
+    pixels: Pixels
+    shape: tuple[int, int]
+    """Height and width of the whole."""
+    factor: int = 1
+    """Pixels of the whole per pixel here, on each side."""
+    origin: tuple[int, int] = (0, 0)
+    """x and y in the whole of the upper left corner here; negative where the pixels that stand for less than others
+    come first."""
+    encoded: bytes | None = None
+    """If reduced: what it was decoded from."""
+
+    @classmethod
+    def whole(cls, pixels: Pixels) -> Picture:
+        return cls(pixels, (int(pixels.shape[0]), int(pixels.shape[1])))
+
+    def boxes_in_whole(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [N, 4] xyxy in pixels here to those of the whole, clipped to it."""
+        if self.factor == 1:
+            return boxes
+        (height, width), (x, y) = self.shape, self.origin
+        moved = boxes * np.float32(self.factor) + np.array([x, y, x, y], np.float32)
+        clipped: NDArray[np.float32] = np.clip(moved, 0, np.array([width, height, width, height], np.float32))
+        return clipped
 
 
 def read_image(path: str | Path) -> Pixels:
     """Decodes a file; raises InputError with one line that says what is wrong with it."""
+    return decode_image(read_file(path))
+
+
+def read_file(path: str | Path) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError("no such file") from None
     except IsADirectoryError:
@@ -82,44 +120,103 @@ def read_image(path: str | Path) -> Pixels:
         raise InputError(f"cannot be read ({error.strerror or error})") from None
     except ValueError as error:  # a NUL byte in the name
         raise InputError(f"cannot be read ({error})") from None
-    return decode_image(data)
 
 
 def decode_image(data: bytes) -> Pixels:
     """Decodes the bytes of an image file to ``uint8 [H, W, 3]`` RGB."""
+    return _decode(data, None).pixels
+
+
+def decode_reduced(data: bytes, size: int | tuple[int, int]) -> Picture:
+    """Decodes only as many pixels as a letterbox into ``size`` (a side, or height and width) needs, if the picture is a
+    JPEG of twice its size or more; other pictures as a whole.
+
+    The pixels are not those of resizing the whole picture: every one is the mean of its block of the transform, which
+    differs by a few levels where the picture has fine detail.
+    """
+    return _decode(data, (size, size) if isinstance(size, int) else size)
+
+
+def _decode(data: bytes, size: tuple[int, int] | None) -> Picture:
     if not data:
         raise InputError("is empty (0 bytes)")
     try:
-        pixels = _decode_jpeg(data) if data[:2] == b"\xff\xd8" else None
-        return _decode_with_pillow(data) if pixels is None else pixels
+        picture = _decode_jpeg(data, size) if data[:2] == b"\xff\xd8" else None
+        return Picture.whole(_decode_with_pillow(data)) if picture is None else picture
     except MemoryError:
         raise InputError("does not fit in memory") from None
 
 
-def _decode_jpeg(data: bytes) -> Pixels | None:
-    """The fast decoders; None where Pillow has to look (another colour space, or damage that Pillow will name)."""
+def _reduction(shape: tuple[int, int], size: tuple[int, int] | None) -> int:
+    """8, 4, 2 or 1: the most by which a picture, as it lies upright, may be reduced and still fill ``size``."""
+    if size is None:
+        return 1
+    excess = max(shape[0] / size[0], shape[1] / size[1])
+    return next((factor for factor in (8, 4, 2) if factor <= excess), 1)
+
+
+def _decode_jpeg(data: bytes, size: tuple[int, int] | None) -> Picture | None:
+    """None where Pillow has to look (no fast decoder and nothing to reduce, another colour space, or damage that Pillow
+    will name)."""
+    stored = _jpeg_shape(data)
+    if stored is None:
+        return None
+    height, width = stored
+    _check_size(width, height)
+    orientation = _jpeg_orientation(data)
+    shape = (width, height) if orientation >= 5 else (height, width)
+    factor = _reduction(shape, size)
+    pixels = _jpeg_pixels(data, height, width, factor)
+    if pixels is None:
+        return None
+    pixels = _turned(pixels, orientation)
+    # The last row and column stand for what was left over; in a mirrored picture they come first.
+    right, below = shape[1] - factor * pixels.shape[1], shape[0] - factor * pixels.shape[0]
+    origin = right if orientation in _RIGHT_TO_LEFT else 0, below if orientation in _UPSIDE_DOWN else 0
+    return Picture(pixels, shape, factor, origin, data) if factor > 1 else Picture.whole(pixels)
+
+
+def _jpeg_shape(data: bytes) -> tuple[int, int] | None:
+    """Height and width as stored, if the colour space is one that every decoder takes."""
+    simplejpeg = _simplejpeg()
+    try:
+        if simplejpeg is not None:
+            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+            return (height, width) if colorspace in ("YCbCr", "RGB", "Gray") else None
+        image = _open(data)
+        return (image.height, image.width) if len(image.getbands()) in (1, 3) else None
+    except (ValueError, OSError):
+        return None
+
+
+def _jpeg_pixels(data: bytes, height: int, width: int, factor: int) -> Pixels | None:
+    rows, columns = -(-height // factor), -(-width // factor)
     simplejpeg = _simplejpeg()
     cv2 = sys.modules.get("cv2")
+    pixels: Pixels
     if simplejpeg is not None:
+        least = {"min_height": rows, "min_width": columns} if factor > 1 else {}
         try:
-            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-            if colorspace not in ("YCbCr", "RGB", "Gray"):
-                return None
-            _check_size(width, height)
-            pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
-        except ValueError as error:
-            if isinstance(error, InputError):
-                raise
+            pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, **least)
+        except ValueError:
             return None
-    elif cv2 is not None and data.rstrip(b"\0").endswith(b"\xff\xd9") and _jpeg_components(data) in (1, 3):
+    elif cv2 is not None and data.rstrip(b"\0").endswith(b"\xff\xd9"):
         # The end marker is asked for because cv2 gives half a picture for a truncated file.
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        mode = getattr(cv2, f"IMREAD_REDUCED_COLOR_{factor}") if factor > 1 else cv2.IMREAD_COLOR
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
         if bgr is None:
             return None
         pixels = np.ascontiguousarray(bgr[..., ::-1])
+    elif factor > 1:
+        try:
+            image = _open(data)
+            image.draft(None, (width // factor, height // factor))
+            pixels = pil_to_rgb(image)
+        except Exception:  # damaged files make Pillow's plugins raise nearly anything
+            return None
     else:
         return None
-    return _turned(pixels, _jpeg_orientation(data))
+    return pixels if pixels.shape[:2] == (rows, columns) else None
 
 
 @lru_cache(maxsize=1)
@@ -143,18 +240,9 @@ def _open(data: bytes) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = theirs
 
 
-def _jpeg_components(data: bytes) -> int:
-    try:
-        image = _open(data)
-        _check_size(*image.size)
-        return len(image.getbands())
-    except OSError:
-        return 0
-
-
 def _jpeg_orientation(data: bytes) -> int:
     """The EXIF orientation 1..8 of a JPEG; 1 where there is none."""
-    if b"Exif\0\0" not in data[: 1 << 17]:
+    if not _has_exif(data):
         return 1
     try:
         value = _open(data).getexif().get(0x0112, 1)
@@ -163,14 +251,27 @@ def _jpeg_orientation(data: bytes) -> int:
     return value if value in range(1, 9) else 1
 
 
+def _has_exif(data: bytes) -> bool:
+    """Whether a segment before the picture itself is EXIF; True also where the segments are out of order."""
+    at = 2
+    while at + 1 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            return True
+        if marker == 0xDA:
+            return False
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return True
+
+
 def _turned(pixels: Pixels, orientation: int) -> Pixels:
     if orientation == 1:
         return pixels
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
+    if orientation in _UPSIDE_DOWN:
         pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
+    if orientation in _RIGHT_TO_LEFT:
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
 

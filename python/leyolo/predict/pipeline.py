@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,12 +16,16 @@ from numpy.typing import NDArray
 
 from leyolo import _C
 from leyolo.errors import UsageError, nearest
-from leyolo.geometry import anchor_points, unletterbox_boxes
+from leyolo.geometry import Letterbox, anchor_points, letterbox, unletterbox_boxes
 from leyolo.predict.images import Pixels
+from leyolo.runtime.engine import scratch
 
 Array = NDArray[Any]
+Candidates = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""``float32 [B, H, W, 3]`` in 0..1 -> logits ``float32 [B, A, 4R + C]`` (yolox head: ``[B, A, 4 + 1 + C]``)."""
+"""``float32 [B, H, W, 3]`` in 0..1 -> logits ``float32 [B, A, 4R + C]`` (yolox head: ``[B, A, 4 + 1 + C]``). An engine
+that has a method ``detect`` (``leyolo.runtime.Engine``) gives the candidates of a leyolo head itself; one whose
+``input_dtype`` is ``"uint8"`` gets pixels 0..255, which take a quarter of the memory."""
 
 
 MAX_SIDE, MAX_DET, MAX_BATCH = 8192, 100_000, 4096
@@ -40,6 +45,7 @@ class Settings:
     multi_label: bool = False
     rect: bool = False
     batch: int = 1
+    fast_decode: bool = False
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
@@ -50,7 +56,7 @@ class Settings:
                 raise UsageError(f"{name} must be within 0..1, got {value:g}")
         for name, most in (("max_det", MAX_DET), ("batch", MAX_BATCH)):
             check_count(name, getattr(self, name), most)
-        for name in ("agnostic_nms", "multi_label", "rect"):
+        for name in ("agnostic_nms", "multi_label", "rect", "fast_decode"):
             check_flag(name, getattr(self, name))
 
 
@@ -126,7 +132,8 @@ def _listed_classes(classes: Any, ids: Mapping[str, int]) -> Iterator[int | str]
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes of one picture, best first: xyxy in picture pixels, clipped to the picture."""
+    """Boxes of one picture, best first: xyxy in picture pixels, clipped to the picture. ``speed``: its share of its
+    batch's milliseconds, by stage."""
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -151,61 +158,65 @@ class Pipeline:
     def __call__(self, images: Sequence[Pixels], settings: Settings) -> list[Detections]:
         """Boxes of every picture. Pictures whose network inputs have the same shape run as one batch."""
         done: dict[int, Detections] = {}
-        inputs: dict[tuple[int, ...], list[tuple[int, Array, float, tuple[int, int], float]]] = {}
+        groups: dict[tuple[int, int], list[tuple[int, Letterbox]]] = {}
+        stride = max(self.strides)
+        dtype = getattr(self.engine, "input_dtype", "float32")
         for index, image in enumerate(images):
+            rows, columns, _ = image.shape
+            box = letterbox(rows, columns, settings.imgsz, stride=stride, rect=settings.rect)
+            groups.setdefault((box.height, box.width), []).append((index, box))
+        for shape, group in groups.items():
             start = time.perf_counter()
-            x, scale, offset = _C.letterbox(image, settings.imgsz, stride=max(self.strides), rect=settings.rect)
-            x = x.reshape(x.shape[-3:])
-            inputs.setdefault(x.shape, []).append((index, x, scale, offset, (time.perf_counter() - start) * 1e3))
-        for shape, group in inputs.items():
-            begin = time.perf_counter()
-            batch = group[0][1][None] if len(group) == 1 else np.stack([x for _, x, *_ in group])
+            size = (len(group), *shape, 3)
+            batch = scratch(math.prod(size), dtype, "batch").reshape(size)
+            for row, (index, _) in enumerate(group):
+                out = batch[row : row + 1]
+                _C.letterbox(images[index], settings.imgsz, stride=stride, rect=settings.rect, dtype=dtype, out=out)
             ready = time.perf_counter()
-            logits = self.engine(batch)
+            candidates = self._candidates(batch, settings)
             inferred = time.perf_counter()
-            found = self.postprocess(logits, shape[0], shape[1], settings)
-            each = (time.perf_counter() - inferred) * 1e3 / len(group)
-            for (index, _, scale, (left, top), before), (boxes, scores, labels) in zip(group, found, strict=True):
-                start = time.perf_counter()
-                placed = unletterbox_boxes(boxes, images[index].shape, shape[:2], scale=scale, padding=(left, top))
-                speed = {
-                    "preprocess": before + (ready - begin) * 1e3 / len(group),
-                    "inference": (inferred - ready) * 1e3 / len(group),
-                    "postprocess": each + (time.perf_counter() - start) * 1e3,
-                }
-                done[index] = Detections(placed, scores, labels, speed)
+            found = _suppress(candidates, settings)
+            boxes = [
+                unletterbox_boxes(each, images[index].shape, shape, scale=box.scale, padding=(box.left, box.top))
+                for (index, box), (each, _, _) in zip(group, found, strict=True)
+            ]
+            stages = {"preprocess": ready - start, "inference": inferred - ready}
+            stages["postprocess"] = time.perf_counter() - inferred
+            speed = {stage: seconds * 1e3 / len(group) for stage, seconds in stages.items()}
+            for (index, _), placed, (_, scores, labels) in zip(group, boxes, found, strict=True):
+                done[index] = Detections(placed, scores, labels, dict(speed))
         return [done[i] for i in range(len(images))]
 
-    def postprocess(
-        self, logits: Array, height: int, width: int, settings: Settings
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
-        """Logits of a batch of ``height x width`` inputs to (boxes in input pixels, scores, labels), best first."""
-        centers, strides = _anchors(height, width, self.strides)
-        boxes, scores, labels, counts = self._decode(logits, centers, strides, settings)
-        if settings.classes is not None:
-            scores = np.where(np.isin(labels, settings.classes), scores, np.float32(-1))
-        indices, kept = _C.nms_padded(
-            boxes,
-            scores,
-            None if settings.agnostic_nms else labels,
-            iou_threshold=settings.iou,
-            max_det=settings.max_det,
-            score_threshold=settings.conf,
-            counts=counts,
-        )
-        rows = [index[:n] for index, n in zip(indices, kept, strict=True)]
-        return [(boxes[b][r], scores[b][r], labels[b][r]) for b, r in enumerate(rows)]
-
-    def _decode(self, logits: Array, centers: Array, strides: Array, settings: Settings) -> tuple[Array, ...]:
+    def _candidates(self, x: Array, settings: Settings) -> Candidates:
+        """Boxes in input pixels, scores, labels and counts of a batch."""
+        conf, multi = settings.conf, settings.multi_label
+        detect = getattr(self.engine, "detect", None)
+        if detect is not None and self.head == "leyolo":
+            found: Candidates = detect(x, score_threshold=conf, multi_label=multi)
+            return found
+        logits = self.engine(x)
+        centers, strides = _anchors(x.shape[1], x.shape[2], self.strides)
         if self.head == "yolox":
-            return _C.yolox_decode(
-                logits, centers, strides, score_threshold=settings.conf, multi_label=settings.multi_label
-            )
-        return _C.detect_decode(
-            logits,
-            centers,
-            strides,
-            reg_max=(logits.shape[-1] - self.num_classes) // 4,
-            score_threshold=settings.conf,
-            multi_label=settings.multi_label,
-        )
+            return _C.yolox_decode(logits, centers, strides, score_threshold=conf, multi_label=multi)
+        bins = (logits.shape[-1] - self.num_classes) // 4
+        return _C.detect_decode(logits, centers, strides, reg_max=bins, score_threshold=conf, multi_label=multi)
+
+
+def _suppress(
+    candidates: Candidates, settings: Settings
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
+    """Candidates of a batch to (boxes, scores, labels) of every picture, best first."""
+    boxes, scores, labels, counts = candidates
+    if settings.classes is not None:
+        scores = np.where(np.isin(labels, settings.classes), scores, np.float32(-1))
+    indices, kept = _C.nms_padded(
+        boxes,
+        scores,
+        None if settings.agnostic_nms else labels,
+        iou_threshold=settings.iou,
+        max_det=settings.max_det,
+        score_threshold=settings.conf,
+        counts=counts,
+    )
+    rows = [index[:n] for index, n in zip(indices, kept, strict=True)]
+    return [(boxes[b][r], scores[b][r], labels[b][r]) for b, r in enumerate(rows)]

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from leyolo.errors import LeYOLOError
-from leyolo.predict.images import Pixels
+from leyolo.predict.images import Picture, decode_reduced
 from leyolo.predict.sources import Item, unreadable
+
+Size = int | tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -18,26 +20,30 @@ class Loaded:
     """A decoded picture, or what is wrong with it."""
 
     item: Item
-    pixels: Pixels | None
+    picture: Picture | None
     error: LeYOLOError | None
     milliseconds: float
 
 
-def load(item: Item) -> Loaded:
+def load(item: Item, enough: Size | None = None) -> Loaded:
+    """Decodes it; with ``enough``, only as many pixels as a letterbox into that needs (``decode_reduced``)."""
     start = time.perf_counter()
-    pixels: Pixels | None
+    picture: Picture | None
     error: LeYOLOError | None
     try:
-        pixels, error = item.load(), None
+        if enough is None or item.encoded is None:
+            picture, error = Picture.whole(item.load()), None
+        else:
+            picture, error = decode_reduced(item.encoded(), enough), None
     except LeYOLOError as problem:
-        pixels, error = None, problem
+        picture, error = None, problem
     except Exception as problem:
-        pixels, error = None, unreadable(problem)
-    return Loaded(item, pixels, error, (time.perf_counter() - start) * 1e3)
+        picture, error = None, unreadable(problem)
+    return Loaded(item, picture, error, (time.perf_counter() - start) * 1e3)
 
 
-def prefetched(items: Iterable[Item], depth: int) -> Iterator[Loaded]:
-    """``map(load, items)`` with up to ``depth`` pictures decoded ahead. Closing the iterator ends the thread."""
+def prefetched(items: Iterable[Item], depth: int, enough: Size | None = None) -> Iterator[Loaded]:
+    """``load`` of every item, with up to ``depth`` pictures decoded ahead. Closing the iterator ends the thread."""
     ready: queue.Queue[Loaded | BaseException | None] = queue.Queue(maxsize=depth)
     stop = threading.Event()
 
@@ -52,7 +58,7 @@ def prefetched(items: Iterable[Item], depth: int) -> Iterator[Loaded]:
     def work() -> None:
         try:
             for item in items:
-                put(load(item))
+                put(load(item, enough))
                 if stop.is_set():
                     return
             put(None)

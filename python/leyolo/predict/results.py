@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from leyolo.errors import InputError, MissingDependencyError
 from leyolo.predict import coco
-from leyolo.predict.images import Pixels, read_image
+from leyolo.predict.images import Pixels, decode_image, read_image
 
 
 class Array(np.ndarray[Any, np.dtype[Any]]):
@@ -132,7 +132,8 @@ class Results:
 
     ``orig_img`` is RGB (ultralytics: BGR). Of a long list of predictions made without ``stream=True`` the pictures
     themselves are not all kept; ``orig_img`` then reads the file again, and raises InputError for what was no image
-    file: a video frame, an array, a PIL image (which may lie otherwise than its file).
+    file: a video frame, an array, a PIL image (which may lie otherwise than its file). Of a picture that was decoded
+    to fewer pixels (``fast_decode``), ``orig_img`` decodes the whole, at every use.
     """
 
     masks = None
@@ -142,7 +143,7 @@ class Results:
 
     def __init__(
         self,
-        orig_img: Pixels,
+        orig_img: Pixels | None,
         path: str,
         names: Mapping[int, str],
         boxes: NDArray[np.float32],
@@ -150,25 +151,39 @@ class Results:
         speed: Mapping[str, float] | None = None,
         frame: int | None = None,
         from_file: bool = False,
+        shape: tuple[int, int] | None = None,
+        encoded: bytes | None = None,
     ) -> None:
-        self.orig_shape: tuple[int, int] = (int(orig_img.shape[0]), int(orig_img.shape[1]))
+        """``shape`` (height, width) is asked for where ``orig_img`` is None; the picture then is what ``encoded``
+        holds, or the file."""
+        if shape is None:
+            assert orig_img is not None, "either the picture or its shape"
+            shape = int(orig_img.shape[0]), int(orig_img.shape[1])
+        self.orig_shape = shape
         self.path = path
         self.names = dict(names)
         self.boxes = Boxes(boxes, self.orig_shape)
         self.speed = dict(speed or {})
         self.frame = frame
         self._from_file = from_file
-        self._image: Pixels | None = orig_img
+        self._image, self._encoded = orig_img, encoded
 
     @property
     def orig_img(self) -> Pixels:
         """The picture, ``uint8 [H, W, 3]`` RGB."""
         if self._image is not None:
             return self._image
+        if self._encoded is not None:
+            return decode_image(self._encoded)
         path = os.path.expanduser(self.path)
         if not self._from_file or not os.path.isfile(path):
             raise InputError(f"{self.path}: the picture was not kept; predict with stream=True and use it in the loop")
         return read_image(path)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the pixels that are held."""
+        return 0 if self._image is None else self._image.nbytes
 
     def drop_image(self) -> None:
         """Lets go of the pixels."""

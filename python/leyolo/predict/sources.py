@@ -23,7 +23,7 @@ import numpy as np
 from leyolo.errors import InputError, LeYOLOError, MissingDependencyError, UsageError
 from leyolo.predict import stdin, video
 from leyolo.predict.arrays import is_pil, is_tensor, pixels_of
-from leyolo.predict.images import IMAGE_SUFFIXES, Pixels, decode_image, read_image
+from leyolo.predict.images import IMAGE_SUFFIXES, Pixels, decode_image, read_file
 from leyolo.predict.pipeline import check_count, check_flag
 
 LIST_SUFFIXES = frozenset((".txt", ".csv"))
@@ -41,6 +41,8 @@ class Item:
     """Frame number within a video, None for a still picture."""
     from_file: bool = False
     """Whether ``path`` is the file that the pixels come from, so that it may be read again."""
+    encoded: Callable[[], bytes] | None = None
+    """Gets the bytes of the image file that ``load`` decodes, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _items(source: Any, options: Options, numbers: Iterator[int]) -> Iterator[It
         yield from _guarded(str(source), _from_video(str(source), options))
     elif isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
-        yield Item(f"image{next(numbers)}", lambda: decode_image(data))
+        yield _encoded(f"image{next(numbers)}", lambda: data)
     elif isinstance(source, np.ndarray) or is_pil(source) or is_tensor(source):
         yield from _from_memory(source, options, numbers)
     elif isinstance(source, Iterable):
@@ -151,6 +153,10 @@ def _failed(path: str, error: Exception) -> Item:
         raise error
 
     return Item(path, load)
+
+
+def _encoded(path: str, encoded: Callable[[], bytes], from_file: bool = False) -> Item:
+    return Item(path, lambda: decode_image(encoded()), from_file=from_file, encoded=encoded)
 
 
 def _given(path: str, pixels: Pixels, frame: int | None = None) -> Item:
@@ -273,9 +279,9 @@ def _from_path(path: str, options: Options) -> Iterator[Item]:
         else:
             yield _failed(path, InputError("no such file"))
     elif _is_url(path):
-        yield Item(path, lambda: decode_image(_download(path)))
+        yield _encoded(path, lambda: _download(path))
     else:
-        yield Item(path, lambda: read_image(os.path.expanduser(path)), from_file=True)
+        yield _encoded(path, lambda: read_file(os.path.expanduser(path)), from_file=True)
 
 
 def _from_video(source: str, options: Options) -> Iterator[Item]:
@@ -298,7 +304,7 @@ def _from_pipe(options: Options) -> Iterator[Item]:
         return
     try:
         for number, data in enumerate(stdin.split_images(_pipe())):
-            yield Item(f"stdin{number}", lambda data=data: decode_image(data))  # type: ignore[misc]
+            yield _encoded(f"stdin{number}", lambda data=data: data)  # type: ignore[misc]
     except InputError as error:
         yield _failed("standard input", error)
 

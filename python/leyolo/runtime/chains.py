@@ -16,15 +16,16 @@ class Streaming:
     """What the decision needs.
 
     threads      that may share a chain; more of them than the program was made for leave some idle
-    cache_bytes  of the second-level cache of a core: a map that takes more than ``share`` of it leaves the core between
-                 two steps, and the windows of a chain must fit into ``share`` of it
-    share        0: every map is too large, for tests; infinite: none is
+    cache_bytes  of the second-level cache of a core
+    share        of that cache that the windows of a chain may take. A map is streamed if it takes more than twice as
+                 much: then it goes out to the shared cache and back, which costs more than moving rows in windows.
+                 0: every map is streamed whatever the windows take, for tests; infinite: none is.
     value_bytes  of a value of a map
     """
 
     threads: int = 1
     cache_bytes: int = 1 << 20
-    share: float = 0.5
+    share: float = 0.75
     value_bytes: int = 4
 
 
@@ -44,22 +45,22 @@ class Chain:
 
 
 def chains(steps: Sequence[Step], streaming: Streaming) -> list[Chain]:
-    """The longest chains that pay, from the front."""
-    found: list[Chain] = []
-    index = 0
-    while index < len(steps):
-        last = index
-        best: Chain | None = None
-        while last + 1 < len(steps) and last + 1 - index < _MOST_STEPS and _joined(steps, last, streaming):
-            last += 1
-            longer = _chain(steps, index, last, streaming)
-            if longer is None:
+    """The cut into chains that leaves the fewest bytes of large maps outside windows; of equals the shorter chains."""
+    best: list[tuple[int, int, list[Chain]]] = [(0, 0, [])]  # for the first n steps: bytes left, steps in chains
+    for end in range(1, len(steps) + 1):
+        options = []
+        for first in range(end - 1, max(-1, end - 1 - _MOST_STEPS), -1):
+            if first < end - 1 and not _joined(steps, first, streaming):
                 break
-            best = longer
-        if best is not None:
-            found.append(best)
-        index = best.last + 1 if best else index + 1
-    return found
+            chain = _chain(steps, first, end - 1, streaming) if first < end - 1 else None
+            if first < end - 1 and chain is None:
+                break
+            left, inside, before = best[first]
+            if end < len(steps) and _joined(steps, end - 1, streaming):
+                left += steps[end - 1].y.buffer.size
+            options.append((left, inside + (end - first if chain else 0), before + ([chain] if chain else [])))
+        best.append(min(options, key=lambda option: option[:2]))
+    return best[-1][2]
 
 
 def _joined(steps: Sequence[Step], i: int, streaming: Streaming) -> bool:
@@ -73,11 +74,12 @@ def _joined(steps: Sequence[Step], i: int, streaming: Streaming) -> bool:
         and this.y.channels == buffer.channels
         and (buffer.first, buffer.last) == (i, i + 1)
         and (following.residual is None or following.residual.buffer is not buffer)
-        and (this.kind == UNIT or streaming.value_bytes * buffer.size > streaming.share * streaming.cache_bytes)
+        and (this.kind == UNIT or streaming.value_bytes * buffer.size > 2 * streaming.share * streaming.cache_bytes)
     )
 
 
 def _chain(steps: Sequence[Step], first: int, last: int, streaming: Streaming) -> Chain | None:
+    """The chain with the highest band whose windows fit."""
     for band in _BANDS:
         rows, kept = band, []
         for step in reversed(steps[first + 1 : last + 1]):
@@ -86,8 +88,6 @@ def _chain(steps: Sequence[Step], first: int, last: int, streaming: Streaming) -
             kept.append(min(2 * rows, step.x.buffer.height))
         kept.reverse()
         size = sum(n * s.y.buffer.width * s.y.channels for n, s in zip(kept, steps[first:last], strict=True))
-        fits = streaming.value_bytes * size <= streaming.share * streaming.cache_bytes
-        if fits or (band == 1 and streaming.share == 0):
-            window = Buffer(streaming.threads, size, 1, first=first, last=last)
-            return Chain(first, last, band, tuple(kept), window)
+        if streaming.share == 0 or streaming.value_bytes * size <= streaming.share * streaming.cache_bytes:
+            return Chain(first, last, band, tuple(kept), Buffer(streaming.threads, size, 1, first=first, last=last))
     return None

@@ -13,7 +13,7 @@ from leyolo.models.config import IMAGE, ModelConfig
 from leyolo.runtime.chains import Streaming, chains
 from leyolo.runtime.dtype import Dtype
 from leyolo.runtime.fold import Weights
-from leyolo.runtime.program import CONV2D, INPUT, NONE, OUTPUT, SILU, Buffer, Builder, Program, Slot, Step
+from leyolo.runtime.program import CONV2D, INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot, Step
 
 Packed = NDArray[np.float32] | NDArray[np.int32]
 
@@ -43,11 +43,17 @@ class Network:
         self.config, self.head, self.num_classes, self.share = config, head, num_classes, share
         self.bf16 = dtype == "bfloat16"
         self.weights: list[Packed] = []
+        self.box_layers: list[NDArray[np.float32]] = []
+        """The last layer of the box branch of every level, packed for ``detect_decode_features``, which is float32 in
+        every dtype; leyolo head only."""
         self._folded = folded
         self._layers: dict[tuple[str, ...], tuple[int, int]] = {}
-        self._programs: dict[tuple[int, int, int, bool], Program] = {}
+        self._programs: dict[tuple[int, int, int, bool, bool], Program] = {}
         smallest = max(config.strides)
         self.program(smallest, smallest)  # packs every weight: later programs only look them up
+        if head == "leyolo":
+            self.program(smallest, smallest, features=True)
+            self.box_layers = [C.conv2d_pack(*folded[f"head.box.{level}.3"]) for level in range(len(config.strides))]
         self._folded = {}
 
     @property
@@ -55,18 +61,23 @@ class Network:
         """Channels of the logits."""
         return self.config.outputs(self.num_classes, self.head)
 
-    def program(self, height: int, width: int, *, threads: int = 1, from_bytes: bool = False) -> Program:
+    def program(
+        self, height: int, width: int, *, threads: int = 1, from_bytes: bool = False, features: bool = False
+    ) -> Program:
         """Steps for images of ``height`` x ``width``, multiples of the largest stride; ValueError otherwise.
+
+        Their result is the logits [A, K]; with ``features`` (leyolo head only), what the last box layers read
+        [A, box_width], and behind it the class logits [A, C].
 
         threads: that will share an image. from_bytes: the image is uint8 0..255 instead of float32 0..1.
         """
-        key = height, width, threads, from_bytes
+        key = height, width, threads, from_bytes, features
         if key not in self._programs:
             multiple = max(self.config.strides)
             if height <= 0 or width <= 0 or height % multiple or width % multiple:
                 raise ValueError(f"height and width must be positive multiples of {multiple}, got {height} x {width}")
             streaming = Streaming(threads, C.cpu_features()["l2_bytes"], self.share, 2 if self.bf16 else 4)
-            lowering = _Lowering(self, height, width, from_bytes)
+            lowering = _Lowering(self, height, width, from_bytes, features)
             self._programs[key] = lowering.program(streaming)
             self._pack(lowering.builder.steps)
         return self._programs[key]
@@ -100,9 +111,10 @@ class Network:
 
 
 class _Lowering:
-    def __init__(self, network: Network, height: int, width: int, from_bytes: bool) -> None:
+    def __init__(self, network: Network, height: int, width: int, from_bytes: bool, features: bool) -> None:
         self.network, self.config = network, network.config
         self.size = height, width
+        self.features = features
         self.builder = Builder()
         image = Slot.whole(Buffer(height, width, 3, space=INPUT))
         if network.bf16:
@@ -126,11 +138,16 @@ class _Lowering:
     def program(self, streaming: Streaming) -> Program:
         for index in sorted(self.config.used):
             self.slots[index] = self._layer(index)
-        if self.network.head == "yolox":
-            self._each_level(self._yolox_level)
+        anchors = self.config.anchors(*self.size)
+        shape: tuple[int, ...]
+        if self.features:
+            outputs = self.config.box_width, self.network.num_classes
+            self._each_level(self._leyolo_level_features, outputs)
+            shape = (anchors * sum(outputs),)
         else:
-            self._each_level(self._leyolo_level)
-        shape = self.config.anchors(*self.size), self.network.outputs
+            lower = self._yolox_level if self.network.head == "yolox" else self._leyolo_level
+            self._each_level(lower, (self.network.outputs,))
+            shape = anchors, self.network.outputs
         return self.builder.finish(shape, chains(self.builder.steps, streaming))
 
     def _into(self, index: int) -> Slot | None:
@@ -150,60 +167,98 @@ class _Lowering:
         if layer.kind == "concat":
             return Slot.whole(self.concats[index])
         x = self.slots[layer.inputs[0]]
+        short = f"L{index}"
         if layer.kind == "conv":
             return builder.conv2d(
-                x, *network.dense(name), kernel=layer.kernel, stride=layer.stride, activation=SILU, into=into
+                *(x, *network.dense(name)),
+                kernel=layer.kernel,
+                stride=layer.stride,
+                activation=SILU,
+                into=into,
+                name=short,
             )
         if layer.kind == "bottleneck":
-            y = builder.conv2d(x, *network.dense(f"{name}.expand"), activation=SILU) if layer.has_expansion else x
-            y = builder.depthwise(y, network.depthwise(f"{name}.depthwise"), kernel=layer.kernel, stride=layer.stride)
+            y = x
+            if layer.has_expansion:
+                y = builder.conv2d(y, *network.dense(f"{name}.expand"), activation=SILU, name=f"{short}.expand")
+            y = builder.depthwise(
+                *(y, network.depthwise(f"{name}.depthwise")),
+                kernel=layer.kernel,
+                stride=layer.stride,
+                name=f"{short}.depthwise",
+            )
+            weight = network.dense(f"{name}.project")
             residual = x if layer.residual else None
-            return builder.conv2d(y, *network.dense(f"{name}.project"), residual=residual, into=into)
+            return builder.conv2d(y, *weight, residual=residual, into=into, name=f"{short}.project")
         if layer.kind == "sppf":
             c = layer.expand
             pools = builder.buffer(x.buffer.height, x.buffer.width, 4 * c)
-            y = builder.conv2d(x, *network.dense(f"{name}.reduce"), activation=SILU, into=Slot(pools, 0, c))
+            weight, first = network.dense(f"{name}.reduce"), Slot(pools, 0, c)
+            y = builder.conv2d(x, *weight, activation=SILU, into=first, name=f"{short}.reduce")
             for i in (1, 2, 3):
-                y = builder.max_pool(y, Slot(pools, i * c, c), kernel=layer.kernel)
-            return builder.conv2d(Slot.whole(pools), *network.dense(f"{name}.merge"), activation=SILU, into=into)
-        return builder.upsample2x(x, into)
+                y = builder.max_pool(y, Slot(pools, i * c, c), kernel=layer.kernel, name=f"{short}.pool{i}")
+            weight = network.dense(f"{name}.merge")
+            return builder.conv2d(Slot.whole(pools), *weight, activation=SILU, into=into, name=f"{short}.merge")
+        return builder.upsample2x(x, into, name=short)
 
-    def _each_level(self, lower: Any) -> None:
-        """Calls ``lower(level, feature map, this level's rows of the logits)``."""
-        first = 0
+    def _each_level(self, lower: Any, outputs: tuple[int, ...]) -> None:
+        """Calls ``lower(level, feature map, *this level's rows of each output)``; outputs of that many channels lie one
+        behind the other."""
+        first, anchors = 0, self.config.anchors(*self.size)
         for level, (index, stride) in enumerate(zip(self.config.head_inputs, self.config.strides, strict=True)):
             height, width = (size // stride for size in self.size)
-            outputs = self.network.outputs
-            lower(level, self.slots[index], Buffer(height, width, outputs, space=OUTPUT, offset=first * outputs))
+            rows, start = [], 0
+            for channels in outputs:
+                rows.append(Buffer(height, width, channels, space=OUTPUT, offset=start + first * channels))
+                start += anchors * channels
+            lower(level, self.slots[index], *rows)
             first += height * width
 
+    def _pyramid(self, level: int) -> str:
+        """The usual name of a level, by its stride: P3 is an eighth of the image."""
+        return f"P{self.config.strides[level].bit_length() - 1}"
+
     def _leyolo_level(self, level: int, x: Slot, logits: Buffer) -> None:
-        # Both branches have the same shape: their first three layers run side by side as one.
         network, builder = self.network, self.builder
-        box, cls = f"head.box.{level}", f"head.cls.{level}"
-        y = builder.conv2d(x, *network.dense(f"{box}.0", f"{cls}.0"), activation=SILU)
-        for j in (1, 2):
-            y = builder.depthwise(y, network.depthwise(f"{box}.{j}", f"{cls}.{j}"), kernel=3)
+        box, cls, short = f"head.box.{level}", f"head.cls.{level}", self._pyramid(level)
+        y = self._leyolo_branches(level, x)
+        y = builder.depthwise(y, network.depthwise(f"{box}.2", f"{cls}.2"), kernel=3, name=f"{short}.box+cls.2")
         split = self.config.box_width
         weight, channels = network.dense(f"{box}.3")
-        builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=Slot(logits, 0, channels))
+        into = Slot(logits, 0, channels)
+        builder.conv2d(Slot(y.buffer, 0, split), weight, channels, into=into, name=f"{short}.box.3")
         weight, classes = network.dense(f"{cls}.3")
-        builder.conv2d(
-            Slot(y.buffer, split, y.channels - split),
-            weight,
-            classes,
-            activation=NONE,
-            into=Slot(logits, channels, classes),
-        )
+        into = Slot(logits, channels, classes)
+        builder.conv2d(Slot(y.buffer, split, y.channels - split), weight, classes, into=into, name=f"{short}.cls.3")
+
+    def _leyolo_level_features(self, level: int, x: Slot, features: Buffer, classes: Buffer) -> None:
+        network, builder, short = self.network, self.builder, self._pyramid(level)
+        y = self._leyolo_branches(level, x)
+        split = self.config.box_width
+        box, cls = Slot(y.buffer, 0, split), Slot(y.buffer, split, y.channels - split)
+        weight = network.depthwise(f"head.box.{level}.2")
+        builder.depthwise(box, weight, kernel=3, into=Slot.whole(features), name=f"{short}.box.2")
+        y = builder.depthwise(cls, network.depthwise(f"head.cls.{level}.2"), kernel=3, name=f"{short}.cls.2")
+        builder.conv2d(y, *network.dense(f"head.cls.{level}.3"), into=Slot.whole(classes), name=f"{short}.cls.3")
+
+    def _leyolo_branches(self, level: int, x: Slot) -> Slot:
+        """The first two layers of both branches, which have the same shape, side by side as one."""
+        network, builder = self.network, self.builder
+        box, cls, short = f"head.box.{level}", f"head.cls.{level}", self._pyramid(level)
+        weight = network.dense(f"{box}.0", f"{cls}.0")
+        y = builder.conv2d(x, *weight, activation=SILU, name=f"{short}.box+cls.0")
+        return builder.depthwise(y, network.depthwise(f"{box}.1", f"{cls}.1"), kernel=3, name=f"{short}.box+cls.1")
 
     def _yolox_level(self, level: int, x: Slot, logits: Buffer) -> None:
-        network, builder = self.network, self.builder
-        stem = builder.conv2d(x, *network.dense(f"head.stem.{level}"), activation=SILU)
+        network, builder, short = self.network, self.builder, self._pyramid(level)
+        stem = builder.conv2d(x, *network.dense(f"head.stem.{level}"), activation=SILU, name=f"{short}.stem")
         start = 0
         for branch in ("box", "cls"):
             y = stem
             for j in (0, 1):
-                y = builder.conv2d(y, *network.dense(f"head.{branch}.{level}.{j}"), kernel=3, activation=SILU)
+                dense = network.dense(f"head.{branch}.{level}.{j}")
+                y = builder.conv2d(y, *dense, kernel=3, activation=SILU, name=f"{short}.{branch}.{j}")
             weight, channels = network.dense(f"head.{branch}.{level}.2")
-            builder.conv2d(y, weight, channels, into=Slot(logits, start, channels))
+            into = Slot(logits, start, channels)
+            builder.conv2d(y, weight, channels, into=into, name=f"{short}.{branch}.2")
             start += channels

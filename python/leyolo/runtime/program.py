@@ -64,6 +64,7 @@ class Step:
     activation: int = NONE
     residual: Slot | None = None
     weight: int = -1
+    name: str = ""
 
     def row(self, window_rows: int = 0) -> list[int]:
         x, y, r = self.x, self.y, self.residual
@@ -80,11 +81,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """What ``forward`` runs: ``steps`` int64 [n, 21], scratch for one image, and the shape of one image's result."""
+    """What ``forward`` runs: ``steps`` int64 [n, 21], scratch for one image, and the shape of one image's result; and
+    the name of every row of ``steps``, for people."""
 
     steps: NDArray[np.int64]
     arena_size: int
     shape: tuple[int, ...]
+    names: tuple[str, ...]
 
 
 @dataclass
@@ -121,25 +124,36 @@ class Builder:
         activation: int = NONE,
         residual: Slot | None = None,
         into: Slot | None = None,
+        name: str = "",
     ) -> Slot:
         y = self._target(x, into, channels, stride)
-        return self._add(Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight))
+        return self._add(Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight, name))
 
-    def depthwise(self, x: Slot, weight: int, *, kernel: int, stride: int = 1, activation: int = SILU) -> Slot:
-        y = self._target(x, None, x.channels, stride)
-        return self._add(Step(DEPTHWISE, x, y, kernel, stride, kernel // 2, activation, None, weight))
+    def depthwise(
+        self,
+        x: Slot,
+        weight: int,
+        *,
+        kernel: int,
+        stride: int = 1,
+        activation: int = SILU,
+        into: Slot | None = None,
+        name: str = "",
+    ) -> Slot:
+        y = self._target(x, into, x.channels, stride)
+        return self._add(Step(DEPTHWISE, x, y, kernel, stride, kernel // 2, activation, None, weight, name))
 
-    def max_pool(self, x: Slot, into: Slot, *, kernel: int) -> Slot:
-        return self._add(Step(MAX_POOL, x, into, kernel, 1, kernel // 2))
+    def max_pool(self, x: Slot, into: Slot, *, kernel: int, name: str = "") -> Slot:
+        return self._add(Step(MAX_POOL, x, into, kernel, 1, kernel // 2, name=name))
 
-    def upsample2x(self, x: Slot, into: Slot | None) -> Slot:
+    def upsample2x(self, x: Slot, into: Slot | None, *, name: str = "") -> Slot:
         y = into or Slot.whole(self.buffer(2 * x.buffer.height, 2 * x.buffer.width, x.channels))
-        return self._add(Step(UPSAMPLE2X, x, y))
+        return self._add(Step(UPSAMPLE2X, x, y, name=name))
 
     def unit(self, x: Slot, channels: int = 0) -> Slot:
         """The image to what the first layer reads: bytes to 0..1, or, with 4 channels, to bfloat16."""
         y = Slot.whole(self.buffer(x.buffer.height, x.buffer.width, channels or x.channels))
-        return self._add(Step(UNIT, x, y, 1, 1))
+        return self._add(Step(UNIT, x, y, 1, 1, name="image"))
 
     def finish(self, shape: tuple[int, ...], chains: Sequence[Chain] = ()) -> Program:
         """Places the buffers; the steps of ``chains`` (in order) run row by row."""
@@ -147,16 +161,18 @@ class Builder:
         for chain in chains:
             self._into_windows(chain)
         size = _place(self.buffers)
-        rows = []
+        rows, names = [], []
         window_rows: dict[int, int] = {}
         for i, step in enumerate(self.steps):
             if i in starts:
                 c = starts[i]
                 head = [CHAIN, c.last - c.first + 1, c.band, c.window.height, c.window.offset, c.window_size]
                 rows.append(head + [0] * (_FIELDS - len(head)))
+                names.append(f"chain of {c.last - c.first + 1}")
                 window_rows = dict(enumerate(c.rows, c.first))
             rows.append(step.row(window_rows.get(i, 0)))
-        return Program(np.array(rows, np.int64), max(size, 1), shape)
+            names.append(step.name)
+        return Program(np.array(rows, np.int64), max(size, 1), shape, tuple(names))
 
     def _into_windows(self, chain: Chain) -> None:
         """Its steps run side by side: what they read and write lives as long as all of them."""

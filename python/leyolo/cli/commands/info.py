@@ -12,12 +12,27 @@ def info(
     model: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="Weights file or model name.", show_default=False)
     ] = None,
-    imgsz: Annotated[int, typer.Option("--imgsz", help="Input side for the multiply-accumulates.")] = 640,
+    imgsz: Annotated[int, typer.Option("--imgsz", help="Input side for the multiply-accumulates or the plan.")] = 640,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Every step of MODEL's forward pass: its time beside the least possible.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option("--threads", help="For --plan.", show_default="all cores")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Describe this build and machine; with MODEL, its layers, parameters and multiply-accumulates."""
+    """Describe this build and machine; with MODEL, its layers, parameters and multiply-accumulates, or its plan."""
     from leyolo.cli import report
+    from leyolo.errors import UsageError
 
+    if plan and model is None:
+        raise UsageError("--plan needs a MODEL, a weights file or a name such as leyolo-n")
+    if threads is not None and not plan:
+        raise UsageError("--threads belongs to --plan")
+    if plan and model is not None:
+        from leyolo.cli.plan_text import text
+
+        data = report.plan(model, imgsz, threads)
+        print(json.dumps(data, indent=2) if as_json else text(data))
+        return
     if model is None:
         data = report.environment()
         if as_json:

@@ -88,6 +88,14 @@ def predict(
         ),
     ] = False,
     batch: Annotated[int, typer.Option("--batch", help="Pictures that run together.", rich_help_panel=_BOX)] = 1,
+    fast_decode: Annotated[
+        bool,
+        typer.Option(
+            "--fast-decode",
+            help="Decode large JPEGs to fewer pixels: faster, boxes differ a little. Pays with --no-save.",
+            rich_help_panel=_IN,
+        ),
+    ] = False,
     vid_stride: Annotated[
         int, typer.Option("--vid-stride", help="Take every n-th frame of a video.", rich_help_panel=_IN)
     ] = 1,
@@ -190,6 +198,7 @@ def predict(
         multi_label=multi_label,
         rect=rect,
         batch=batch,
+        fast_decode=fast_decode,
     )
     source = sources[0] if len(sources) == 1 else sources
     wanted = {

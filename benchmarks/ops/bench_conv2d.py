@@ -1,0 +1,9 @@
+"""``conv2d``: its cases and contestants are those of ``leyolo benchmark ops``."""
+
+from leyolo.bench.ops.conv2d import cases
+
+CASES = cases("n", 640)
+
+
+def bench_conv2d(contest):
+    contest()
