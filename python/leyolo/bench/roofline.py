@@ -77,7 +77,7 @@ class _Picture:
         self.limits: dict[str, Any] = environment["limits"]
         rates = [dot.ours for dot in found]
         self.x = _range([dot.intensity for dot in found])
-        self.y = _range([*rates, self.limits["fma"]])
+        self.y = _range([*rates, self.limits["gflop_per_s"]])
         self.taken: list[Rect] = []
         self._axes(environment)
         self._ceilings()
@@ -121,7 +121,7 @@ class _Picture:
 
     def _ceilings(self) -> None:
         """The FMA peak, and below its ridge what each level of memory delivers."""
-        peak = self.limits["fma"]
+        peak = self.limits["gflop_per_s"]
         _, top = self.at(self.x[0], peak)
         self.line((PLOT[0], top), (PLOT[2], top), INK, 1.5)
         self.text((PLOT[2] - 6, top - 12), f"FMA peak {peak:.0f} GFLOP/s", 13, INK, "rm")
