@@ -33,7 +33,7 @@ struct Plan {
   StreamLayer layers[3];
   int count = 0;     // layers: 2 without expansion
   int64_t band = 0;  // rows, when streamed; 0: staged
-  int64_t pieces;    // of rows, when streamed, with windows of their own
+  int64_t pieces;    // of all rows, when streamed: one for each thread, with windows of its own
   int64_t expand_packed, depthwise_packed, project_packed;
   int64_t expanded, filtered;  // maps of one image: images follow one another
   int64_t copies;              // of x and y, where they are not float32
@@ -50,9 +50,12 @@ struct Plan {
     if (expand) layers[count++] = {h, 1, 1, 0, 4 * w * m, 0, run_dense, nullptr};
     layers[count++] = {oh, k, params.stride, k / 2, 4 * ow * m, 0, run_depthwise, nullptr};
     layers[count++] = {oh, 1, 1, 0, 0, 0, run_dense, nullptr};
-    if (params.model.leaves(4 * std::max(expanded, filtered))) band = params.model.windows(layers, count);
-    // Where two pieces meet, k - stride rows are expanded twice: no more than every fifth.
-    pieces = std::clamp<int64_t>(oh * params.stride / (5 * std::max<int64_t>(k - params.stride, 1)), 1, threads);
+    pieces = std::min<int64_t>(threads, oh);
+    // Where two pieces meet, rows of the expanded map are made twice. Of thin pieces that is too much of the work, and
+    // each thread's part of the map is small.
+    int64_t const twice = expand ? (pieces - 1) * std::max<int64_t>(0, k - params.stride) : 0;
+    bool const thin = params.model.share > 0 && 5 * twice > h;
+    if (params.model.leaves(4 * std::max(expanded, filtered)) && !thin) band = params.model.windows(layers, count);
   }
   int64_t window_bytes() const { return stream_window_bytes(layers, count); }
   int64_t maps() const { return band ? pieces * window_bytes() / 4 : expanded + filtered; }
@@ -141,8 +144,8 @@ int64_t inverted_bottleneck_workspace(View x, View expand_weight, View depthwise
 }
 
 int64_t inverted_bottleneck_band(View x, View expand_weight, View depthwise_weight, View project_weight, View y,
-                                 InvertedBottleneck const& params) {
-  return Plan(x, expand_weight, depthwise_weight, project_weight, y, params, 1).band;
+                                 InvertedBottleneck const& params, Context const& context) {
+  return Plan(x, expand_weight, depthwise_weight, project_weight, y, params, context.threads).band;
 }
 
 void inverted_bottleneck(View x, View expand_weight, View expand_bias, View depthwise_weight, View depthwise_bias,

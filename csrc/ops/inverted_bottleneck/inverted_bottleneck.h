@@ -32,6 +32,6 @@ int64_t inverted_bottleneck_workspace(View x, View expand_weight, View depthwise
 
 // What the model decides: rows of y that are made at a time, 0: staged.
 int64_t inverted_bottleneck_band(View x, View expand_weight, View depthwise_weight, View project_weight, View y,
-                                 InvertedBottleneck const& params);
+                                 InvertedBottleneck const& params, Context const& context);
 
 }  // namespace leyolo
