@@ -60,6 +60,7 @@ def inverted_bottleneck(
     stride: int = 1,
     activation: str = "silu",
     residual: bool = False,
+    share: float = 0.75,
     out: Array | None = None,
 ) -> Array: ...
 def forward(
