@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import leyolo._C as C
 from leyolo import LeYOLO
 
 OFFICIAL = {
@@ -32,6 +33,17 @@ def test_map_is_the_official_one(imgsz: int, model: LeYOLO, shared: Path) -> Non
     assert metrics.images == 100
     for name, expected in OFFICIAL[imgsz].items():
         assert getattr(metrics, name) == pytest.approx(expected, abs=0.001 if name == "map" else 0.003)
+
+
+@pytest.mark.skipif(not C.cpu_features()["bf16_dot"], reason="this CPU has no AVX512-BF16, or LEYOLO_ISA lowers it")
+@pytest.mark.parametrize("imgsz", list(OFFICIAL))
+def test_bfloat16_keeps_the_map(imgsz: int, model: LeYOLO, shared: Path) -> None:
+    folder = shared / "data" / "voc100"
+    half = LeYOLO(shared / "weights" / "LeYOLONano.pt", dtype="bf16")
+    found, expected = (
+        m.val(folder / "instances.json", images=folder / "JPEGImages", imgsz=imgsz) for m in (half, model)
+    )
+    assert found.map == pytest.approx(expected.map, abs=0.003)
 
 
 def test_the_command(shared: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def machine_limits(seconds: float = 0.5) -> dict[str, Any]: ...
 def conv2d_tiles(out_channels: int) -> list[tuple[int, int]]: ...
 def depthwise_strip() -> int: ...
 def conv2d_pack(weight: Array, bias: Array | None = None) -> Floats: ...
+def conv2d_bf16_pack(weight: Floats, bias: Floats | None = None, *, activation: str = "none") -> NDArray[np.int32]: ...
 def conv2d(
     x: Array,
     weight: Array,
@@ -33,6 +34,9 @@ def conv2d(
     out: Array | None = None,
 ) -> Array: ...
 def depthwise_pack(weight: Array, bias: Array | None = None) -> Floats: ...
+def depthwise_bf16_pack(
+    weight: Floats, bias: Floats | None = None, *, activation: str = "none"
+) -> NDArray[np.int32]: ...
 def depthwise_conv2d(
     x: Array,
     weight: Array,
@@ -44,6 +48,10 @@ def depthwise_conv2d(
     activation: str = "none",
     out: Array | None = None,
 ) -> Array: ...
+def stream_leaves(map_bytes: int, cache_bytes: int, share: float) -> bool: ...
+def stream_windows(
+    layers: Sequence[tuple[int, int, int, int]], cache_bytes: int, share: float
+) -> tuple[int, list[int]]: ...
 def inverted_bottleneck(
     x: Array,
     expand_weight: Array | None,
@@ -56,13 +64,14 @@ def inverted_bottleneck(
     stride: int = 1,
     activation: str = "silu",
     residual: bool = False,
+    share: float = 0.75,
     out: Array | None = None,
 ) -> Array: ...
 def forward(
     x: Floats | NDArray[np.uint8],
     program: NDArray[np.int64],
-    weights: Sequence[Floats],
-    arena: Floats,
+    weights: Sequence[Floats | NDArray[np.int32]],
+    arena: Floats | NDArray[np.uint16],
     arena_size: int,
     shape: Sequence[int],
     out: Floats | None = None,

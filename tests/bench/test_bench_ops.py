@@ -61,7 +61,7 @@ def test_rows(op: str) -> None:
     assert rows[next(name for name in rows if name.startswith("torch"))]["version"] == torch.__version__
     assert ours["of_limit"] == pytest.approx(row["of_limit"] * row["ratio_to_ours"])
     assert report["environment"]["imgsz"] == 64
-    assert report["environment"]["limits"]["fma"] > 0
+    assert report["environment"]["limits"]["gflop_per_s"] > 0
 
 
 @pytest.mark.parametrize("op", ops.OPS)
@@ -181,8 +181,7 @@ def report() -> dict[str, Any]:
         *(row("box_iou", "alone", "leyolo", 90), row("box_iou", "far below", "leyolo", 60)),
         *(row("box_iou", "far below", "torch", 0.1), row("nms", "uncounted", "leyolo", 1, None)),
     ]
-    levels = [{"name": "L1", "read": 400.0}, {"name": "DRAM", "read": 20.0}]
-    limits = {"fma": 200.0, "levels": levels}
+    limits = {"gflop_per_s": 200.0, "read_gb_per_s": {"L1": 400.0, "DRAM": 20.0}}
     surroundings = {"size": "n", "imgsz": 640, "threads": 2, "processor": "a processor", "limits": limits}
     return {"environment": surroundings, "rows": rows}
 

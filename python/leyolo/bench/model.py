@@ -39,7 +39,8 @@ def benchmark(
     threads   for every runtime; None: the cores this process may use
     rounds    samples per runtime; ``seconds`` of timed calls in each
     runtimes  names from :data:`leyolo.bench.runtimes.NETWORKS`; None: all but torch.compile, which takes a minute to
-              start; "all" among them: that too. Ours is always there. What cannot be loaded is listed under "skipped".
+              start; "all" among them: that too. Ours in float32 is always there, ours in bfloat16 beside others in it.
+              What cannot be loaded is listed under "skipped".
     progress  called with the turns done and their number
     loading   called with the name of every runtime before it is loaded
 

@@ -152,13 +152,16 @@ def default_threads(threads: int | None) -> int:
 
 
 def chosen(runtimes: Sequence[str] | None, table: Mapping[str, Runtime[Any]]) -> list[str]:
-    """The wanted names in the order of ``table``, ours always among them; None: the usual ones; "all": every one."""
+    """The wanted names in the order of ``table``, and ours in float32 and in their precisions; None: the usual ones;
+    "all": every one."""
     if runtimes is None:
         return [name for name, runtime in table.items() if runtime.usual]
     for name in runtimes:
         if name not in table and name != ALL:
             raise UsageError(f"no runtime is called {name!r} (known: {', '.join(table)}).{nearest(name, table)}")
-    return [name for name in table if name == OURS["float32"] or name in runtimes or ALL in runtimes]
+    wanted = [name for name in table if name in runtimes or ALL in runtimes]
+    ours = {OURS["float32"], *(OURS[table[name].dtype] for name in wanted)}
+    return [name for name in table if name in ours or name in wanted]
 
 
 class _Worker:

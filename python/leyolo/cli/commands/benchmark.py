@@ -143,8 +143,9 @@ def ops(
     count = environment["threads"]
     title = f"leyolo-{environment['size']}, {imgsz} x {imgsz}, {count} thread{'s' * (count > 1)}, float32"
     say(f"{title}; {environment['processor']}")
-    levels = [f"{level['name']} {level['read']:.0f}" for level in environment["limits"]["levels"]]
-    say(f"limits: FMA {environment['limits']['fma']:.0f} GFLOP/s; reading, in GB/s: {', '.join(levels)}")
+    limits = environment["limits"]
+    levels = ", ".join(f"{name} {rate:.0f}" for name, rate in limits["read_gb_per_s"].items())
+    say(f"this machine: {limits['gflop_per_s']:.0f} GFLOP/s; GB/s read: {levels}")
     header = ("operator", "case", "contestant", "us", "quartiles", "times ours", "GB/s", "GFLOP/s", "of limit")
     table("", header, map(_ops_row, sorted(report["rows"], key=_case_and_time(report["rows"]))))
     if report["totals"]:
