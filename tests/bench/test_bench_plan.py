@@ -49,7 +49,7 @@ def test_every_layer_has_its_row(nano: dict[str, Any]) -> None:
     assert (depthwise["kernel"], depthwise["in"], depthwise["out"]) == ("depthwise k3 s2", [80, 80, 96], [40, 40, 96])
     assert depthwise["bytes_in"] == 4 * 80 * 80 * 96
     assert depthwise["flops"] == 2 * 40 * 40 * 96 * 9
-    assert depthwise["tile"] == [[_C.depthwise_strip(), 1]]
+    assert depthwise["tile"] == [[_C.depthwise_strip(40), 1]]
     project = rows["L6.project"]
     assert project["residual"]
     assert project["bytes_in"] == 4 * 20 * 20 * (192 + 64)

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cstring>
+
 #include "check.h"
 #include "core/activation_math.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d.h"
@@ -65,6 +68,71 @@ TEST(depthwise_strips_and_tails) {
       for (int64_t c : {1, 16, 21})
         for (int64_t w : {3, 10, 23})
           compare({7, w, c, k, k, {{stride, stride}, {k / 2, k / 2}, {1, 1}, Activation::silu}});
+}
+
+// Wide and narrow strips that fit or overlap, one row or one column, padding of nothing or of more than half the
+// kernel.
+TEST(depthwise_sizes_around_a_tile) {
+  for (int64_t k : {3, 5})
+    for (int64_t stride : {1, 2})
+      for (int64_t padding : {int64_t(0), k / 2, k - 1})
+        for (int64_t w : {1, 4, 5, 9, 11, 14, 16, 19, 20, 41})
+          for (int64_t h : {1, 2, 6})
+            if (h + 2 * padding >= k && w + 2 * padding >= k)
+              compare({h, w, 17, k, k, {{stride, stride}, {padding, padding}, {1, 1}, Activation::none}});
+}
+
+// Chains ask for bands of any height and lay maps beside each other.
+TEST(depthwise_bands_and_pitches) {
+  for (int64_t k : {3, 5, 7})
+    for (int64_t stride : {1, 2})
+      for (int64_t c : {16, 21})
+        for (int64_t w : {6, 33}) {
+          int64_t const h = 11, oh = (h - 1) / stride + 1, ow = (w - 1) / stride + 1, xp = c + 3, yp = c + 5;
+          Array x = random_array({1, h, w, xp}, -1, 1, 1), weight = random_array({c, 1, k, k}, -1, 1, 2),
+                bias = random_array({c}, -1, 1, 3), packed(DType::f32, {depthwise_packed_size(c, k, k)});
+          for (int64_t i = 0; i < x.view.numel(); ++i)
+            if (i % xp >= c) x.data()[i] = NAN;  // a neighbour's
+          depthwise_pack(weight.view, bias.view, packed.view);
+          int const padded = int(packed.view.numel() / (k * k + 1)), kk = int(k), s = int(stride), p = kk / 2;
+          auto const run = [&](int64_t band) {
+            Array y = random_array({1, oh, ow, yp}, -9, -8, 4);
+            DepthwiseArgs const a{x.data(),
+                                  packed.data(),
+                                  packed.data() + padded * k * k,
+                                  y.data(),
+                                  h,
+                                  w,
+                                  oh,
+                                  ow,
+                                  xp,
+                                  yp,
+                                  int(c),
+                                  padded,
+                                  kk,
+                                  kk,
+                                  s,
+                                  s,
+                                  p,
+                                  p,
+                                  1,
+                                  1,
+                                  Activation::silu};
+            for (int64_t row = 0; row < oh; row += band) depthwise_band(a, row, std::min(row + band, oh));
+            return y;
+          };
+          Array whole = run(oh), untouched = random_array({1, oh, ow, yp}, -9, -8, 4);
+          for (int64_t i = 0; i < whole.view.numel(); ++i)
+            CHECK((i % yp < c) == (whole.data()[i] != untouched.data()[i]));
+          for (int64_t band : {1, 2, 3})
+            CHECK(std::memcmp(run(band).data(), whole.data(), size_t(whole.view.numel()) * 4) == 0);
+          Array dense(DType::f32, {1, h, w, c}), y(DType::f32, {1, oh, ow, c});
+          for (int64_t i = 0; i < h * w * c; ++i) dense.data()[i] = x.data()[i / c * xp + i % c];
+          Array workspace(DType::u8, {depthwise_conv2d_workspace(dense.view, weight.view, y.view)});
+          depthwise_conv2d(dense.view, weight.view, bias.view, y.view, workspace.view,
+                           {{stride, stride}, {k / 2, k / 2}, {1, 1}, Activation::silu}, test_context());
+          for (int64_t i = 0; i < y.view.numel(); ++i) CHECK(y.data()[i] == whole.data()[i / c * yp + i % c]);
+        }
 }
 
 TEST(depthwise_any_window) {

@@ -65,8 +65,9 @@ static py::array numpy_depthwise_conv2d(py::array const& x, py::array const& wei
 }
 
 LEYOLO_NUMPY_OP(depthwise_conv2d) {
-  m.def("depthwise_strip", &depthwise_strip,
-        "Output pixels that lie in registers at the same time on this machine, one vector of channels each.");
+  m.def("depthwise_strip", &depthwise_strip, py::arg("out_width"),
+        "Output pixels of a row of out_width that lie in registers at the same time on this machine, one vector of "
+        "channels each.");
   m.def("depthwise_pack", &numpy_depthwise_pack, py::arg("weight"), py::arg("bias") = py::none(),
         "Weight [C, 1, kh, kw] and bias [C] in the order of this machine's kernels, for `forward`.");
   m.def("depthwise_bf16_pack", &numpy_depthwise_bf16_pack, py::arg("weight"), py::arg("bias") = py::none(),

@@ -11,12 +11,12 @@
 
 namespace leyolo {
 
-LEYOLO_SIMD(int depthwise_tile_pixels())
+LEYOLO_SIMD(int depthwise_tile_pixels(long long out_width))
 LEYOLO_SIMD(void depthwise_rows(DepthwiseArgs const&, long long begin, long long end))
 
 int64_t depthwise_padded(int64_t channels) { return (channels + lanes() - 1) / lanes() * lanes(); }
 
-int depthwise_strip() { return LEYOLO_PICK(depthwise_tile_pixels)(); }
+int depthwise_strip(int64_t out_width) { return LEYOLO_PICK(depthwise_tile_pixels)(out_width); }
 
 int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel_w) {
   return depthwise_padded(channels) * (kernel_h * kernel_w + 1);

@@ -32,8 +32,9 @@ int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y);
 int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel_w);
 void depthwise_pack(View weight, View bias, View packed /*f32*/);
 
-// Output pixels that lie in registers at the same time, one vector of channels each; narrower maps go one by one.
-int depthwise_strip();
+// Output pixels of a row of `out_width` that lie in registers at the same time, one vector of channels each (where
+// there are enough registers with those of the row below).
+int depthwise_strip(int64_t out_width);
 
 // The kernel itself, for one image with any pixel pitch.
 void depthwise_image(DepthwiseArgs const& a, Context const& context);

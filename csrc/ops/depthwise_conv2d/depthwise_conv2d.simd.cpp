@@ -134,15 +134,19 @@ LEYOLO_INLINE void all_channels(DepthwiseArgs const& a, Rows const& r, long long
   if (channel < a.channels) tile<K, STRIDE, ROWS, S, true>(a, r, column, channel, a.channels - channel, next - channel);
 }
 
+// Strips of one or two rows; those that would stick out overlap the ones before them.
 template <int K, int STRIDE, int ROWS>
 __attribute__((noinline)) void tiles(DepthwiseArgs const& a, Rows const& r) {
-  long long c = 0;
-  for (; c + kStrip <= a.out_width; c += kStrip) all_channels<K, STRIDE, ROWS, kStrip>(a, r, c);
-  // The last strips overlap the ones before them.
-  if (a.out_width - c > kNarrow && a.out_width >= kStrip)
-    return all_channels<K, STRIDE, ROWS, kStrip>(a, r, a.out_width - kStrip);
-  for (; c < a.out_width; c += kNarrow)
-    all_channels<K, STRIDE, ROWS, kNarrow>(a, r, c + kNarrow <= a.out_width ? c : a.out_width - kNarrow);
+  for (long long c = 0; c < a.out_width;) {
+    bool const wide = kStrip > kNarrow && a.out_width - c > kNarrow && a.out_width >= kStrip;
+    int const strip = wide ? kStrip : kNarrow;
+    if (c + strip > a.out_width) c = a.out_width - strip;
+    if (wide)
+      all_channels<K, STRIDE, ROWS, kStrip>(a, r, c);
+    else
+      all_channels<K, STRIDE, ROWS, kNarrow>(a, r, c);
+    c += strip;
+  }
 }
 
 Rows rows_at(DepthwiseArgs const& a, long long row, int rows) {
@@ -191,7 +195,9 @@ void any(DepthwiseArgs const& a, long long begin, long long end) {
 }  // namespace
 
 // Pixels of one row of a register tile, which is one vector wide.
-extern int depthwise_tile_pixels() { return kStrip; }
+extern int depthwise_tile_pixels(long long out_width) {
+  return out_width >= kStrip ? kStrip : out_width >= kNarrow ? kNarrow : 1;
+}
 
 // Output rows [begin, end).
 extern void depthwise_rows(DepthwiseArgs const& a, long long begin, long long end) {

@@ -133,8 +133,7 @@ def _step(name: str, fields: list[int], chain: int | None, weight_bytes: list[in
         kernel, tile = f"conv2d {k}x{k}", [list(t) for t in _C.conv2d_tiles(out_channels)]
         flops = 2 * pixels * out_channels * channels * k * k
     elif kind == DEPTHWISE:
-        strip = _C.depthwise_strip()
-        kernel, tile = f"depthwise k{k}", [[strip if out_width >= strip else 1, 1]]
+        kernel, tile = f"depthwise k{k}", [[_C.depthwise_strip(out_width), 1]]
         flops = 2 * pixels * out_channels * k * k
     else:
         kernel = {MAX_POOL: f"max_pool {k}x{k}", UPSAMPLE2X: "upsample 2x", UNIT: "bytes to 0..1"}[kind]
