@@ -181,8 +181,7 @@ def report() -> dict[str, Any]:
         *(row("box_iou", "alone", "leyolo", 90), row("box_iou", "far below", "leyolo", 60)),
         *(row("box_iou", "far below", "torch", 0.1), row("nms", "uncounted", "leyolo", 1, None)),
     ]
-    levels = [{"name": "L1", "read": 400.0}, {"name": "DRAM", "read": 20.0}]
-    limits = {"gflop_per_s": 200.0, "levels": levels}
+    limits = {"gflop_per_s": 200.0, "read_gb_per_s": {"L1": 400.0, "DRAM": 20.0}}
     surroundings = {"size": "n", "imgsz": 640, "threads": 2, "processor": "a processor", "limits": limits}
     return {"environment": surroundings, "rows": rows}
 

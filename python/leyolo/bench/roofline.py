@@ -125,14 +125,13 @@ class _Picture:
         _, top = self.at(self.x[0], peak)
         self.line((PLOT[0], top), (PLOT[2], top), INK, 1.5)
         self.text((PLOT[2] - 6, top - 12), f"FMA peak {peak:.0f} GFLOP/s", 13, INK, "rm")
-        for level in self.limits["levels"]:
-            rate = level["read"]
+        for name, rate in self.limits["read_gb_per_s"].items():
             begin, end = max(self.x[0], self.y[0] / rate), min(self.x[1], peak / rate)
             if begin >= end:
                 continue
             a, b = self.at(begin, begin * rate), self.at(end, end * rate)
             self.line(a, b, FAINT, 1.2)
-            self._along(a, b, f"{level['name']} {rate:.0f} GB/s")
+            self._along(a, b, f"{name} {rate:.0f} GB/s")
 
     def _along(self, a: Point, b: Point, text: str) -> None:
         """``text`` on the lower end of the line from a to b, in its direction."""

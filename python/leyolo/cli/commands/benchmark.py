@@ -143,7 +143,7 @@ def ops(
     count = environment["threads"]
     title = f"leyolo-{environment['size']}, {imgsz} x {imgsz}, {count} thread{'s' * (count > 1)}, float32"
     say(f"{title}; {environment['processor']}")
-    levels = [f"{level['name']} {level['read']:.0f}" for level in environment["limits"]["levels"]]
+    levels = [f"{name} {rate:.0f}" for name, rate in environment["limits"]["read_gb_per_s"].items()]
     say(f"limits: FMA {environment['limits']['gflop_per_s']:.0f} GFLOP/s; reading, in GB/s: {', '.join(levels)}")
     header = ("operator", "case", "contestant", "us", "quartiles", "times ours", "GB/s", "GFLOP/s", "of limit")
     table("", header, map(_ops_row, sorted(report["rows"], key=_case_and_time(report["rows"]))))
