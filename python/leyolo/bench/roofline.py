@@ -137,6 +137,7 @@ class _Picture:
             else:
                 self._circle((x, y), 5, FAINT if mark == "dot" else PAPER, FAINT)
             x -= 22
+        self.text((KEY_LEFT, y), "GFLOP/s, red where the other library is faster", 13, FAINT)
 
     def _ceilings(self) -> None:
         """The FMA peak, and below its ridge what each level of memory delivers."""
