@@ -136,13 +136,32 @@ LEYOLO_INLINE void store_part(float* p, vf v, int n) {
 #endif
 }
 
+#if defined(__AVX512F__)
+// 2^(i / 32)
+alignas(128) constexpr float kPowers[32] = {
+    1.00000000f, 1.02189720f, 1.04427373f, 1.06714046f, 1.09050775f, 1.11438680f, 1.13878863f, 1.16372490f,
+    1.18920708f, 1.21524739f, 1.24185777f, 1.26905096f, 1.29683959f, 1.32523668f, 1.35425556f, 1.38390994f,
+    1.41421354f, 1.44518077f, 1.47682619f, 1.50916445f, 1.54221082f, 1.57598090f, 1.61049032f, 1.64575553f,
+    1.68179286f, 1.71861935f, 1.75625217f, 1.79470909f, 1.83400810f, 1.87416768f, 1.91520655f, 1.95714414f};
+#endif
+
 // e^x, saturating to 0 (about 1e-38) and to infinity (about 1e38); NaN stays NaN. 2^t = 2^n * 2^f with n = round(t) and
 // a minimax polynomial of degree 5 for 2^f, |f| <= 1/2 (0.77 ulp). Relative error below 2 ulp for |x| <= 10, growing to
 // 12 ulp at |x| = 87, where the rounding of log2(e) shows (more without a fused multiply-add).
+// AVX-512 looks 2^(i / 32) up, so that |f| <= 1/64 and degree 2 suffices: the additions and the look-up do not take the
+// execution units of the multiplications, which a convolution next to it wants.
 LEYOLO_INLINE vf exp_of(vf x) {
   vf const log2e = splat(1.44269504f);
 #if defined(__AVX512F__)
-  vf const n = reinterpret_cast<vf>(_mm512_roundscale_ps(reinterpret_cast<__m512>(x * log2e), 8));
+  vf const t = pinned(x * log2e);             // not fused: for a huge x, f would not be small
+  vf const shift = splat(393216.0f);          // 1.5 * 2^18: adding it leaves 32 t, rounded, in the low bits
+  vf const shifted = t + shift;
+  vf const n = shifted - shift, f = t - n;
+  vf const power = reinterpret_cast<vf>(_mm512_permutex2var_ps(
+      _mm512_load_ps(kPowers), reinterpret_cast<__m512i>(shifted), _mm512_load_ps(kPowers + 16)));
+  vf const p = f * 2.40226507e-1f + 6.93157375e-1f;
+  return reinterpret_cast<vf>(
+      _mm512_scalef_ps(reinterpret_cast<__m512>(power + (power * f) * p), reinterpret_cast<__m512>(n)));
 #else
 #if defined(__AVX2__)
   x = reinterpret_cast<vf>(
@@ -156,7 +175,6 @@ LEYOLO_INLINE vf exp_of(vf x) {
   vf const shift = splat(12582912.0f);  // 1.5 * 2^23: adding it leaves the rounded integer in the low bits
   vf const shifted = x * log2e + shift;
   vf const n = shifted - shift;
-#endif
   vf const f = x * log2e - n;
   vf p = splat(1.32647273e-3f);
   p = p * f + 9.67151299e-3f;
@@ -164,9 +182,6 @@ LEYOLO_INLINE vf exp_of(vf x) {
   p = p * f + 2.40222424e-1f;
   p = p * f + 6.93147004e-1f;
   p = p * f + 1.0f;  // exactly 1: a bias at x = 0 would add up over the layers of a network
-#if defined(__AVX512F__)
-  return reinterpret_cast<vf>(_mm512_scalef_ps(reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(n)));
-#else
   return reinterpret_cast<vf>(reinterpret_cast<vi>(p) + (reinterpret_cast<vi>(shifted) << 23));
 #endif
 }
