@@ -37,6 +37,15 @@ Isa isa() {
   return value;
 }
 
+bool has_bf16_dot() {
+#ifdef LEYOLO_X86
+  static bool const value = isa() == Isa::avx512 && __builtin_cpu_supports("avx512bf16");
+  return value;
+#else
+  return false;
+#endif
+}
+
 char const* name_of(Isa i) { return i == Isa::avx512 ? "avx512" : i == Isa::avx2 ? "avx2" : "baseline"; }
 
 int lanes() { return isa() == Isa::avx512 ? 16 : isa() == Isa::avx2 ? 8 : 4; }

@@ -10,6 +10,10 @@ enum class Isa { baseline, avx2, avx512 };
 Isa isa();
 char const* name_of(Isa);
 
+// Whether the kernels of `*.bf16.simd.cpp` (AVX512-BF16) may run: the machine has the instructions, and the set above
+// was not lowered.
+bool has_bf16_dot();
+
 // float32 values of one vector: packed weights are padded to whole vectors.
 int lanes();
 
@@ -27,6 +31,12 @@ int lanes();
   namespace avx512 {     \
   extern __VA_ARGS__;    \
   }
+// The same for the one set of `*.bf16.simd.cpp`; a null pointer where this build holds none.
+#define LEYOLO_BF16(...) \
+  namespace avx512bf16 { \
+  extern __VA_ARGS__;    \
+  }
+#define LEYOLO_PICK_BF16(f) avx512bf16::f
 #define LEYOLO_PICK(f)                                  \
   (::leyolo::isa() == ::leyolo::Isa::avx512 ? avx512::f \
    : ::leyolo::isa() == ::leyolo::Isa::avx2 ? avx2::f   \
@@ -36,5 +46,10 @@ int lanes();
   namespace baseline {   \
   extern __VA_ARGS__;    \
   }
+#define LEYOLO_BF16(...) \
+  namespace avx512bf16 { \
+  extern __VA_ARGS__;    \
+  }
+#define LEYOLO_PICK_BF16(f) decltype (&avx512bf16::f)()
 #define LEYOLO_PICK(f) baseline::f
 #endif

@@ -9,7 +9,10 @@ typedef __UINT32_TYPE__ uint32_t;
 typedef __UINT16_TYPE__ uint16_t;
 typedef __UINT8_TYPE__ uint8_t;
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__)
+#define LEYOLO_ISA avx512bf16
+#define LEYOLO_LANES 16
+#elif defined(__AVX512F__)
 #define LEYOLO_ISA avx512
 #define LEYOLO_LANES 16
 #elif defined(__AVX2__)
@@ -53,6 +56,7 @@ typedef uint16_t vh __attribute__((vector_size(2 * LEYOLO_LANES)));
 typedef float vf_loose __attribute__((vector_size(4 * LEYOLO_LANES), aligned(4), may_alias));
 typedef int32_t vi_loose __attribute__((vector_size(4 * LEYOLO_LANES), aligned(4), may_alias));
 typedef uint16_t vh_loose __attribute__((vector_size(2 * LEYOLO_LANES), aligned(2), may_alias));
+typedef uint32_t vu_loose __attribute__((vector_size(4 * LEYOLO_LANES), aligned(4), may_alias));
 
 // Not vf{} + f: that is an addition, since -0 + 0 is +0.
 #if LEYOLO_LANES == 16

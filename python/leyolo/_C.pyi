@@ -21,6 +21,7 @@ def machine_limits(seconds: float = 0.5) -> dict[str, Any]: ...
 def conv2d_tiles(out_channels: int) -> list[tuple[int, int]]: ...
 def depthwise_strip() -> int: ...
 def conv2d_pack(weight: Array, bias: Array | None = None) -> Floats: ...
+def conv2d_bf16_pack(weight: Floats, bias: Floats | None = None, *, activation: str = "none") -> NDArray[np.int32]: ...
 def conv2d(
     x: Array,
     weight: Array,
@@ -33,6 +34,9 @@ def conv2d(
     out: Array | None = None,
 ) -> Array: ...
 def depthwise_pack(weight: Array, bias: Array | None = None) -> Floats: ...
+def depthwise_bf16_pack(
+    weight: Floats, bias: Floats | None = None, *, activation: str = "none"
+) -> NDArray[np.int32]: ...
 def depthwise_conv2d(
     x: Array,
     weight: Array,
@@ -61,8 +65,8 @@ def inverted_bottleneck(
 def forward(
     x: Floats | NDArray[np.uint8],
     program: NDArray[np.int64],
-    weights: Sequence[Floats],
-    arena: Floats,
+    weights: Sequence[Floats | NDArray[np.int32]],
+    arena: Floats | NDArray[np.uint16],
     arena_size: int,
     shape: Sequence[int],
     out: Floats | None = None,

@@ -31,7 +31,8 @@ class LeYOLO:
 
     ``model``: a weights file (the official ``.pt`` or our ``.safetensors``), a model name (``leyolo models``), or None
     for the weights inside the package. ``device``: ``"cpu"`` (default; our own kernels, torch is not imported) or
-    ``"cuda[:N]"`` (through torch). ``dtype``: ``"float32"``; on cuda also ``"float16"`` and ``"bfloat16"``.
+    ``"cuda[:N]"`` (through torch). ``dtype``: ``"float32"``, ``"bfloat16"`` (``"bf16"``) or, on cuda, ``"float16"``;
+    a CPU without a dot product for bfloat16 runs in float32, with a warning.
     ``num_classes`` or ``head`` other than those of the weights give the model a new, untrained head.
 
     Predicting changes nothing that a second thread could notice, so threads may share one.

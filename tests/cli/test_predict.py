@@ -109,6 +109,14 @@ def test_filters_arrive(run: Run, picture: Picture) -> None:
     assert json.loads(run("predict", path, "imgsz=64,96", "--rect", "format=jsonl").out)["detections"]
 
 
+def test_bfloat16_falls_back_with_a_line(run: Run, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_it, lines in ((True, 0), (False, 1)):
+        monkeypatch.setattr("leyolo._C.cpu_features", lambda has_it=has_it: {"bf16_dot": has_it})
+        done = run("predict", f"source={picture()}", "imgsz=96", "dtype=bf16", "save=false")
+        assert done.code == 0, done.err
+        assert done.err.count("warning: bfloat16 needs a CPU with AVX512-BF16") == lines
+
+
 def test_failures_are_lines_and_the_rest_goes_on(run: Run, picture: Picture, tmp_path: Path) -> None:
     picture("x/a.png"), picture("x/c.png")
     (tmp_path / "x" / "b.jpg").write_bytes(b"\xff\xd8 nothing")

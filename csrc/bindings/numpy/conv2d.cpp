@@ -2,6 +2,7 @@
 
 #include "bindings/numpy/common.h"
 #include "core/activation_math.h"
+#include "ops/conv2d/conv2d_bf16.h"
 
 namespace leyolo {
 
@@ -10,6 +11,15 @@ static py::array numpy_conv2d_pack(py::array const& weight, std::optional<py::ar
   check(w.rank == 4, "conv2d: weight must be [O, C, k, k], got ", w);
   py::array const packed = empty({conv2d_packed_size(w.shape[0], w.shape[1], w.shape[2])}, DType::f32);
   conv2d_pack(w, b, view(packed, "conv2d: packed"));
+  return packed;
+}
+
+static py::array numpy_conv2d_bf16_pack(py::array const& weight, std::optional<py::array> const& bias,
+                                        std::string const& activation) {
+  View const w = view(weight, "conv2d: weight"), b = view(bias, "conv2d: bias");
+  check(w.rank == 4, "conv2d: weight must be [O, C, k, k], got ", w);
+  py::array const packed = empty({conv2d_bf16_packed_size(w.shape[0], w.shape[1], w.shape[2])}, DType::i32);
+  conv2d_bf16_pack(w, b, activation_from(activation, "conv2d"), view(packed, "conv2d: packed"));
   return packed;
 }
 
@@ -56,6 +66,10 @@ LEYOLO_NUMPY_OP(conv2d) {
         "The register tiles that the output channels are cut into on this machine: (pixels, vectors) of each.");
   m.def("conv2d_pack", &numpy_conv2d_pack, py::arg("weight"), py::arg("bias") = py::none(),
         "Weight [O, C, k, k] and bias [O] in the order of this machine's kernels, for `forward`.");
+  m.def("conv2d_bf16_pack", &numpy_conv2d_bf16_pack, py::arg("weight"), py::arg("bias") = py::none(), py::kw_only(),
+        py::arg("activation") = "none",
+        "Weight float32 [O, C, k, k] and bias float32 [O] for the bfloat16 steps of `forward`, int32; the activation "
+        "is that of the step.");
   m.def("conv2d", &numpy_conv2d, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),
         py::arg("residual") = py::none(), py::kw_only(), py::arg("stride") = 1, py::arg("padding") = 0,
         py::arg("activation") = "none", py::arg("out") = py::none(),

@@ -5,6 +5,7 @@
 
 #include "bindings/numpy/common.h"
 #include "core/activation_math.h"
+#include "ops/depthwise_conv2d/depthwise_bf16.h"
 
 namespace leyolo {
 
@@ -24,6 +25,15 @@ static py::array numpy_depthwise_pack(py::array const& weight, std::optional<py:
         "depthwise_conv2d: bias must be [C] in the dtype of weight ", w, ", got ", b);
   py::array const packed = empty({depthwise_packed_size(w.shape[0], w.shape[2], w.shape[3])}, DType::f32);
   depthwise_pack(w, b, view(packed, "depthwise_conv2d: packed"));
+  return packed;
+}
+
+static py::array numpy_depthwise_bf16_pack(py::array const& weight, std::optional<py::array> const& bias,
+                                           std::string const& activation) {
+  View const w = view(weight, "depthwise_conv2d: weight"), b = view(bias, "depthwise_conv2d: bias");
+  check(w.rank == 4, "depthwise_conv2d: weight must be [C, 1, k, k], got ", w);
+  py::array const packed = empty({depthwise_bf16_packed_size(w.shape[0], w.shape[2])}, DType::i32);
+  depthwise_bf16_pack(w, b, activation_from(activation, "depthwise_conv2d"), view(packed, "depthwise_conv2d: packed"));
   return packed;
 }
 
@@ -59,6 +69,10 @@ LEYOLO_NUMPY_OP(depthwise_conv2d) {
         "Output pixels that lie in registers at the same time on this machine, one vector of channels each.");
   m.def("depthwise_pack", &numpy_depthwise_pack, py::arg("weight"), py::arg("bias") = py::none(),
         "Weight [C, 1, kh, kw] and bias [C] in the order of this machine's kernels, for `forward`.");
+  m.def("depthwise_bf16_pack", &numpy_depthwise_bf16_pack, py::arg("weight"), py::arg("bias") = py::none(),
+        py::kw_only(), py::arg("activation") = "none",
+        "Weight float32 [C, 1, k, k] and bias float32 [C] for the bfloat16 steps of `forward`, int32; the activation "
+        "is that of the step.");
   m.def("depthwise_conv2d", &numpy_depthwise_conv2d, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),
         py::kw_only(), py::arg("stride") = 1, py::arg("padding") = 0, py::arg("dilation") = 1,
         py::arg("activation") = "none", py::arg("out") = py::none(),

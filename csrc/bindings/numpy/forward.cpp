@@ -4,10 +4,18 @@
 
 namespace leyolo {
 
+// numpy has no bfloat16: its bits in uint16 stand for it.
+static View arena_view(py::array const& arena) {
+  bool const bits = arena.dtype().kind() == 'u' && arena.itemsize() == 2;
+  View v = view(bits ? py::array(arena.attr("view")("float16")) : arena, "forward: arena");
+  if (bits) v.dtype = DType::bf16;
+  return v;
+}
+
 static py::array numpy_forward(py::array const& x, py::array const& program, std::vector<py::array> const& weights,
                                py::array const& arena, int64_t arena_size, std::vector<int64_t> const& shape,
                                std::optional<py::array> const& out, std::optional<py::array> const& times) {
-  View const xv = view(x, "forward: x"), pv = view(program, "forward: program"), av = view(arena, "forward: arena");
+  View const xv = view(x, "forward: x"), pv = view(program, "forward: program"), av = arena_view(arena);
   check(xv.rank == 4, "forward: x must be [N, H, W, C], got ", xv);
   check(arena.writeable(), "forward: the arena must be writeable");
   std::vector<View> views;
@@ -29,7 +37,8 @@ LEYOLO_NUMPY_OP(forward) {
   m.def("forward", &numpy_forward, py::arg("x"), py::arg("program"), py::arg("weights"), py::arg("arena"),
         py::arg("arena_size"), py::arg("shape"), py::arg("out") = py::none(), py::arg("times") = py::none(),
         "Runs a program (leyolo.runtime) on x [N, H, W, C], float32 or (where the program begins with unit) uint8: "
-        "float32 [N, *shape]. An arena of several times arena_size lets as many images run side by side. times float64 "
+        "float32 [N, *shape]. The arena is float32, or uint16 for maps in bfloat16. An arena of several times "
+        "arena_size lets as many images run side by side. times float64 "
         "[steps]: the seconds of every step are added to it (of one image; a chain counts at its first row).");
 }
 

@@ -30,6 +30,7 @@ py::dict build_info() {
 py::dict cpu_features() {
   py::dict features;
   features["isa"] = name_of(isa());
+  features["bf16_dot"] = has_bf16_dot();  // the kernels of dtype "bf16" run here
   features["threads"] = num_threads();
   CacheSizes const& cache = cache_sizes();
   features["l1_bytes"] = cache.l1d;

@@ -1,231 +1,126 @@
-// Dense convolution as register tiles of MR pixels x NV vectors of output channels, accumulated over all taps and input
-// channels. 1x1 convolutions see the image as one long row.
-#include "core/simd.h"
-#include "ops/conv2d/conv2d_args.h"
+// Dense convolution, float32: a tile is accumulated over all taps and input channels.
+#include "ops/conv2d/conv2d_tiles.h"
 
 namespace leyolo::LEYOLO_ISA {
 
 namespace {
 
-// Accumulators + weights + one broadcast fill the registers.
-template <int NV>
-constexpr int kPixels = kRegisters == 32 ? (NV == 1   ? 14
-                                            : NV == 2 ? 12
-                                            : NV == 3 ? 8
-                                                      : 6)
-                        : kLanes == 8    ? (NV == 1   ? 10
-                                            : NV == 2 ? 6
-                                                      : 4)
-                                         : (NV == 1 ? 8 : 4);
-
-struct Tile {
-  float const* x;       // first tap of the first pixel
-  float const* weight;  // of this tile
-  float const* bias;
-  float const* residual;
-  float* y;
-  int rows, columns;  // taps that lie inside the image ...
-  int last_vector;    // channels of the tile's last vector
-};
-
 // Out of line: rare, and unrolled it would only crowd the instruction cache.
 __attribute__((noinline)) vf other_activation(Activation a, vf x) { return activate(a, x); }
 
-// STEP: floats from pixel to pixel in x where that is known (the addresses become constants, else each pixel of the
-// tile needs a register), 0 where not.
-template <int MR, int NV, int STEP>
-LEYOLO_INLINE void run_tile(Conv2dArgs const& a, Tile const& t) {
-  vf acc[MR][NV];
+struct Floats {
+  using Args = Conv2dArgs;
+  using X = float;
+  using W = float;
+  using Y = float;
+
+  // Accumulators + weights + one broadcast fill the registers.
+  template <int NV>
+  static constexpr int kPixels = kRegisters == 32 ? (NV == 1   ? 14
+                                                     : NV == 2 ? 12
+                                                     : NV == 3 ? 8
+                                                               : 6)
+                                 : kLanes == 8    ? (NV == 1   ? 10
+                                                     : NV == 2 ? 6
+                                                               : 4)
+                                                  : (NV == 1 ? 8 : 4);
+
+  LEYOLO_INLINE static long long tap_words(Args const& a) { return a.in_channels; }
+  LEYOLO_INLINE static long long chunk(Args const& a) { return 8192 / a.in_channels; }
+  LEYOLO_INLINE static float* at(Args const&, float* y, long long values) { return y + values; }
+
+  template <int NV>
+  LEYOLO_INLINE static void pixels(Args const& a, Tile<Floats> const& t, long long begin, long long end) {
+    switch (a.stride * a.x_pitch) {
+      case 6: return run_pixels<Floats, NV, 6>(a, t, begin, end);    // the stem: 3 channels, stride 2
+      case 16: return run_pixels<Floats, NV, 16>(a, t, begin, end);  // the wide maps of nano ...
+      case 24: return run_pixels<Floats, NV, 24>(a, t, begin, end);  // ... and of the larger sizes
+      default: return run_pixels<Floats, NV, 0>(a, t, begin, end);
+    }
+  }
+
+  template <int MR, int NV, int STEP>
+  LEYOLO_INLINE static void run(Args const& a, Tile<Floats> const& t) {
+    vf acc[MR][NV];
 #pragma GCC unroll 16
-  for (int m = 0; m < MR; ++m)
+    for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 16
-    for (int n = 0; n < NV; ++n) acc[m][n] = vf{};
-  // Taps of one row are adjacent in memory where pixels follow without a gap: one long inner loop.
-  bool const joined = a.x_pitch == a.in_channels;
-  int const columns = joined ? 1 : t.columns, depth = joined ? t.columns * a.in_channels : a.in_channels;
-  long long const step = STEP ? STEP : a.stride * a.x_pitch, x_row = a.width * a.x_pitch;
-  long long const weight_row = static_cast<long long>(a.kernel) * a.in_channels * NV * kLanes;
-  for (int ky = 0; ky < t.rows; ++ky)
-    for (int kx = 0; kx < columns; ++kx) {
-      float const* x = t.x + ky * x_row + kx * a.x_pitch;
-      float const* w = t.weight + ky * weight_row + static_cast<long long>(kx) * a.in_channels * NV * kLanes;
-      for (int c = 0; c < depth; ++c, w += NV * kLanes) {
-        vf weight[NV];
+      for (int n = 0; n < NV; ++n) acc[m][n] = vf{};
+    // Taps of one row are adjacent in memory where pixels follow without a gap: one long inner loop.
+    bool const joined = a.x_pitch == a.in_channels;
+    int const columns = joined ? 1 : t.columns, depth = joined ? t.columns * a.in_channels : a.in_channels;
+    long long const step = STEP ? STEP : a.stride * a.x_pitch, x_row = a.width * a.x_pitch;
+    long long const weight_row = static_cast<long long>(a.kernel) * a.in_channels * NV * kLanes;
+    for (int ky = 0; ky < t.rows; ++ky)
+      for (int kx = 0; kx < columns; ++kx) {
+        float const* x = t.x + ky * x_row + kx * a.x_pitch;
+        float const* w = t.weight + ky * weight_row + static_cast<long long>(kx) * a.in_channels * NV * kLanes;
+        for (int c = 0; c < depth; ++c, w += NV * kLanes) {
+          vf weight[NV];
 #pragma GCC unroll 16
-        for (int n = 0; n < NV; ++n) weight[n] = load(w + n * kLanes);
+          for (int n = 0; n < NV; ++n) weight[n] = load(w + n * kLanes);
 #pragma GCC unroll 16
-        for (int m = 0; m < MR; ++m) {
-          vf const value = splat(x[m * step + c]);
+          for (int m = 0; m < MR; ++m) {
+            vf const value = splat(x[m * step + c]);
 #pragma GCC unroll 16
-          for (int n = 0; n < NV; ++n) acc[m][n] += value * weight[n];
+            for (int n = 0; n < NV; ++n) acc[m][n] += value * weight[n];
+          }
         }
       }
-    }
-  // Last, not as the start of the sum: small products would be rounded at the size of a large bias.
-#pragma GCC unroll 16
-  for (int n = 0; n < NV; ++n) {
-    vf const bias = load(t.bias + n * kLanes);
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m) acc[m][n] += bias;
-  }
-  if (a.activation == Activation::silu) {
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m)
-#pragma GCC unroll 16
-      for (int n = 0; n < NV; ++n) acc[m][n] = silu(acc[m][n]);
-  } else if (a.activation != Activation::none) {
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m)
-#pragma GCC unroll 16
-      for (int n = 0; n < NV; ++n) acc[m][n] = other_activation(a.activation, acc[m][n]);
-  }
-#pragma GCC unroll 16
-  for (int m = 0; m < MR; ++m) {
-    float* y = t.y + m * a.y_pitch;
+    // Last, not as the start of the sum: small products would be rounded at the size of a large bias.
 #pragma GCC unroll 16
     for (int n = 0; n < NV; ++n) {
-      vf v = acc[m][n];
-      bool const whole = n < NV - 1 || t.last_vector == kLanes;
-      if (t.residual) {
-        float const* r = t.residual + m * a.residual_pitch + n * kLanes;
-        v += whole ? load(r) : load_part(r, t.last_vector);
+      vf const bias = load(t.bias + n * kLanes);
+#pragma GCC unroll 16
+      for (int m = 0; m < MR; ++m) acc[m][n] += bias;
+    }
+    if (a.activation == Activation::silu) {
+#pragma GCC unroll 16
+      for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+        for (int n = 0; n < NV; ++n) acc[m][n] = silu(acc[m][n]);
+    } else if (a.activation != Activation::none) {
+#pragma GCC unroll 16
+      for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+        for (int n = 0; n < NV; ++n) acc[m][n] = other_activation(a.activation, acc[m][n]);
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) {
+      float* y = t.y + m * a.y_pitch;
+#pragma GCC unroll 16
+      for (int n = 0; n < NV; ++n) {
+        vf v = acc[m][n];
+        bool const whole = n < NV - 1 || t.last_vector == kLanes;
+        if (t.residual) {
+          float const* r = t.residual + m * a.residual_pitch + n * kLanes;
+          v += whole ? load(r) : load_part(r, t.last_vector);
+        }
+        if (whole)
+          store(y + n * kLanes, v);
+        else
+          store_part(y + n * kLanes, v, t.last_vector);
       }
-      if (whole)
-        store(y + n * kLanes, v);
-      else
-        store_part(y + n * kLanes, v, t.last_vector);
     }
   }
-}
-
-// Pixels [begin, end) of one run whose taps all lie inside the image; the last tile overlaps the one before it.
-template <int NV, int STEP>
-LEYOLO_INLINE void run_pixels(Conv2dArgs const& a, Tile const& t, long long begin, long long end) {
-  constexpr int MR = kPixels<NV>;
-  auto const at = [&](long long p) LEYOLO_LAMBDA {
-    Tile s = t;
-    s.x += p * a.stride * a.x_pitch;
-    s.y += p * a.y_pitch;
-    if (s.residual) s.residual += p * a.residual_pitch;
-    return s;
-  };
-  if (end - begin < MR) {
-    for (long long p = begin; p < end; ++p) run_tile<1, NV, 0>(a, at(p));
-    return;
-  }
-  for (long long p = begin; p < end; p += MR) run_tile<MR, NV, STEP>(a, at(p + MR <= end ? p : end - MR));
-}
-
-template <int NV>
-LEYOLO_INLINE void pixels_of(Conv2dArgs const& a, Tile const& t, long long begin, long long end) {
-  switch (a.stride * a.x_pitch) {
-    case 6: return run_pixels<NV, 6>(a, t, begin, end);    // the stem: 3 channels, stride 2
-    case 16: return run_pixels<NV, 16>(a, t, begin, end);  // the wide maps of nano ...
-    case 24: return run_pixels<NV, 24>(a, t, begin, end);  // ... and of the larger sizes
-    default: return run_pixels<NV, 0>(a, t, begin, end);
-  }
-}
-
-// Kept apart, else GCC allocates registers for all widths at once.
-#define LEYOLO_PIXELS(NV)                                                                                          \
-  __attribute__((noinline)) void pixels_##NV(Conv2dArgs const& a, Tile const& t, long long begin, long long end) { \
-    pixels_of<NV>(a, t, begin, end);                                                                               \
-  }
-LEYOLO_PIXELS(1)
-LEYOLO_PIXELS(2)
-#if LEYOLO_LANES > 4 || LEYOLO_REGISTERS > 16
-LEYOLO_PIXELS(3)
-#endif
-#if LEYOLO_REGISTERS > 16
-LEYOLO_PIXELS(4)
-#endif
-
-void pixels(int vectors, Conv2dArgs const& a, Tile const& t, long long begin, long long end) {
-  switch (vectors) {
-    case 1: return pixels_1(a, t, begin, end);
-    case 2: return pixels_2(a, t, begin, end);
-#if LEYOLO_LANES > 4 || LEYOLO_REGISTERS > 16
-    case 3: return pixels_3(a, t, begin, end);
-#endif
-#if LEYOLO_REGISTERS > 16
-    case 4: return pixels_4(a, t, begin, end);
-#endif
-  }
-}
-
-// Calls f(tile, vectors, first channel) for every tile of output channels.
-template <class F>
-LEYOLO_INLINE void each_tile(Conv2dArgs const& a, F f) {
-  Conv2dTiles const tiles = Conv2dTiles::of(a.out_channels, kLanes);
-  float const* weight = a.weight;
-  int channel = 0;
-  for (int i = 0; i < tiles.count; ++i) {
-    int const vectors = tiles.width(i), rest = a.out_channels - channel;
-    Tile t{
-        a.x,           weight,   a.bias + channel, a.residual ? a.residual + channel : nullptr,
-        a.y + channel, a.kernel, a.kernel,         rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes};
-    f(t, vectors);
-    weight += static_cast<long long>(a.kernel) * a.kernel * a.in_channels * vectors * kLanes;
-    channel += vectors * kLanes;
-  }
-}
+};
 
 }  // namespace
 
 // Pixels of a register tile of that many vectors.
 extern int conv2d_tile_pixels(int vectors) {
   switch (vectors) {
-    case 1: return kPixels<1>;
-    case 2: return kPixels<2>;
-    case 3: return kPixels<3>;
-    default: return kPixels<4>;
+    case 1: return Floats::kPixels<1>;
+    case 2: return Floats::kPixels<2>;
+    case 3: return Floats::kPixels<3>;
+    default: return Floats::kPixels<4>;
   }
 }
 
-// 1x1, stride 1: pixels [begin, end) of the flattened image.
 extern void conv2d_pixels(Conv2dArgs const& a, long long begin, long long end) {
-  // The input of a chunk stays in L1/L2 while the tiles' weights pass over it; a multiple of all tile heights.
-  long long const fitting = 8192 / a.in_channels;
-  long long const chunk = (fitting < 48 ? 48 : fitting > 336 ? 336 : fitting) / 48 * 48;
-  for (long long p = begin; p < end; p += chunk) {
-    long long last = p + chunk < end ? p + chunk : end;
-    if (end - last < 16) last = end;  // no crumbs
-    each_tile(a, [&](Tile const& t, int vectors) LEYOLO_LAMBDA { pixels(vectors, a, t, p, last); });
-    if (last == end) return;
-  }
+  pointwise_pixels<Floats>(a, begin, end);
 }
 
-// k x k: output rows [begin, end).
-extern void conv2d_rows(Conv2dArgs const& a, long long begin, long long end) {
-  long long const p = a.padding, k = a.kernel, s = a.stride;
-  // Output columns whose taps all lie inside the image.
-  long long const inner_begin = (p + s - 1) / s < a.out_width ? (p + s - 1) / s : a.out_width;
-  long long const fit = a.width + p - k >= 0 ? (a.width + p - k) / s + 1 : 0;
-  long long const inner_end = fit > a.out_width ? a.out_width : fit < inner_begin ? inner_begin : fit;
-  for (long long row = begin; row < end; ++row) {
-    long long const top = row * s - p, skip_top = top < 0 ? -top : 0;
-    long long const rows = (top + k > a.height ? a.height - top : k) - skip_top;
-    each_tile(a, [&](Tile t, int vectors) LEYOLO_LAMBDA {
-      long long const per_tap = static_cast<long long>(a.in_channels) * vectors * kLanes;
-      t.weight += skip_top * k * per_tap;
-      t.x += (top + skip_top) * a.width * a.x_pitch - p * a.x_pitch;
-      t.y += row * a.out_width * a.y_pitch;
-      if (t.residual) t.residual += row * a.out_width * a.residual_pitch;
-      t.rows = rows > 0 ? static_cast<int>(rows) : 0;
-      auto const edge = [&](long long column) LEYOLO_LAMBDA {
-        long long const left = column * s - p, skip_left = left < 0 ? -left : 0;
-        Tile e = t;
-        e.x += skip_left * a.x_pitch;
-        e.weight += skip_left * per_tap;
-        long long const columns = (left + k > a.width ? a.width - left : k) - skip_left;
-        e.columns = columns > 0 ? static_cast<int>(columns) : 0;
-        pixels(vectors, a, e, column, column + 1);
-      };
-      for (long long column = 0; column < inner_begin; ++column) edge(column);
-      if (inner_begin < inner_end) pixels(vectors, a, t, inner_begin, inner_end);
-      for (long long column = inner_end; column < a.out_width; ++column) edge(column);
-    });
-  }
-}
+extern void conv2d_rows(Conv2dArgs const& a, long long begin, long long end) { window_rows<Floats>(a, begin, end); }
 
 }  // namespace leyolo::LEYOLO_ISA

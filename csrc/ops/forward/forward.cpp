@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/dispatch.h"
+#include "core/isa.h"
 #include "ops/forward/forward_steps.h"
 
 namespace leyolo {
@@ -39,8 +40,10 @@ void forward(View x, View program, View const* weights, int64_t weight_count, Vi
         "forward: program must be int64 [steps, ", int(kStepFields), "] on the CPU, got ", program);
   check(y.dtype == DType::f32 && y.rank > 1 && y.shape[0] == x.shape[0], "forward: y must be float32 [N, ...], got ",
         y);
-  check(arena_size > 0 && arena.dtype == DType::f32 && arena.numel() >= arena_size, "forward: the arena must hold ",
-        arena_size, " float32 values, got ", arena);
+  check(arena_size > 0 && (arena.dtype == DType::f32 || arena.dtype == DType::bf16) && arena.numel() >= arena_size,
+        "forward: the arena must hold ", arena_size, " float32 or bfloat16 values, got ", arena);
+  check(arena.dtype == DType::f32 || has_bf16_dot(),
+        "forward: bfloat16 needs a CPU with AVX512-BF16, and LEYOLO_ISA must not lower the instruction set");
   check_one_device("forward", x, {arena, y});
   check(!times || (times.dtype == DType::f64 && times.numel() == program.shape[0] && times.device == Device::cpu &&
                    x.shape[0] <= 1),
@@ -50,11 +53,12 @@ void forward(View x, View program, View const* weights, int64_t weight_count, Vi
   int64_t const images = x.shape[0];
   if (images == 0) return;
   int64_t const x_size = x.numel() / images, y_size = y.numel() / images;
-  check_program(program, x.dtype, x_size, y_size, arena_size, weights, weight_count);
+  check_program(program, x.dtype, arena.dtype, x_size, y_size, arena_size, weights, weight_count);
 
   auto const run = [&](int64_t image, int64_t worker, Context const& threads) {
     run_image(program,
-              {x.as<char>() + image * x_size * size_of(x.dtype), arena.as<float>() + worker * arena_size,
+              {x.as<char>() + image * x_size * size_of(x.dtype), x.dtype,
+               arena.as<char>() + worker * arena_size * size_of(arena.dtype), arena.dtype,
                y.as<float>() + image * y_size, weights},
               times ? times.as<double>() : nullptr, threads);
   };

@@ -9,7 +9,7 @@
 
 namespace leyolo {
 
-// One step per row of the program, int64. Offsets count float32 values; `x` lies in the input image when x_space is
+// One step per row of the program, int64. Offsets count values; `x` lies in the input image when x_space is
 // kInput, else in the arena; `y` in the output image when y_space is kOutput. Weights are packed (conv2d_pack,
 // depthwise_pack), one array per layer.
 enum StepField : int {
@@ -42,14 +42,18 @@ enum StepField : int {
 // threads.
 enum ChainField : int { kChainSteps = 1, kChainBand, kChainPieces, kChainWindows, kChainWindowSize };
 
-// unit: bytes 0..255 of the input image to 0..1, the only reader of an image of bytes.
+// unit: the input image to what the first layer reads. Float32 arena: bytes 0..255 to 0..1; floats are read by the
+// first layer itself. Bfloat16 arena: bytes, or floats 0..1, to 0..255 with a fourth channel of zeros
+// (core/image_bf16.h).
 enum class Step : int64_t { conv2d = 0, depthwise = 1, max_pool = 2, upsample2x = 3, chain = 4, unit = 5 };
 enum Space : int64_t { kArena = 0, kInput = 1, kOutput = 2, kWindow = 3 };
 
-// Checks every step against the sizes before the first one runs: a wrong program is an error, never a wild write.
+// Maps are stored in the type of the arena; results are float32. Bfloat16 is for where has_bf16_dot(), with weights
+// from conv2d_bf16_pack and depthwise_bf16_pack. Checks every step against the sizes before the first one runs: a wrong
+// program is an error, never a wild write.
 void forward(View x /*[N, H, W, C] f32 or u8*/, View program /*[steps, kStepFields] i64, CPU*/, View const* weights,
-             int64_t weight_count, View arena /*f32: arena_size values, times `workers` for images side by side*/,
-             int64_t arena_size, View y /*[N, ...] f32*/, View times /*[steps] f64 or absent: adds seconds*/,
-             Context const& context);
+             int64_t weight_count,
+             View arena /*f32 or bf16: arena_size values, times `workers` for images side by side*/, int64_t arena_size,
+             View y /*[N, ...] f32*/, View times /*[steps] f64 or absent: adds seconds*/, Context const& context);
 
 }  // namespace leyolo

@@ -3,6 +3,8 @@
 #include "core/activation_math.h"
 #include "core/stream.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/conv2d/conv2d_bf16.h"
+#include "ops/depthwise_conv2d/depthwise_bf16.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d.h"
 #include "ops/forward/forward_steps.h"
 
@@ -13,7 +15,7 @@ namespace {
 constexpr int64_t kMostInChain = 16;
 
 struct Sizes {
-  DType input;
+  DType input, values;
   int64_t x, y, arena;
   View const* weights;
   int64_t weight_count;
@@ -41,10 +43,26 @@ void check_residual(int64_t i, int64_t const* s, int64_t arena_size) {
 void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
   int64_t const w = s[kWeight], k = s[kKernel];
   check(w >= 0 && w < sizes.weight_count, "forward: step ", i, ": there is no weight ", w);
-  int64_t const expected = Step(s[kKind]) == Step::conv2d ? conv2d_packed_size(s[kOutChannels], s[kInChannels], k)
-                                                          : depthwise_packed_size(s[kInChannels], k, k);
-  check(sizes.weights[w].dtype == DType::f32 && sizes.weights[w].numel() == expected, "forward: step ", i, ": weight ",
-        w, " must be float32 of ", expected, " packed values, got ", sizes.weights[w]);
+  bool const dense = Step(s[kKind]) == Step::conv2d, bf16 = sizes.values == DType::bf16;
+  int64_t const in = s[kInChannels], out = s[kOutChannels];
+  int64_t const expected = bf16    ? dense ? conv2d_bf16_packed_size(out, in, k) : depthwise_bf16_packed_size(in, k)
+                           : dense ? conv2d_packed_size(out, in, k)
+                                   : depthwise_packed_size(in, k, k);
+  DType const dtype = bf16 ? DType::i32 : DType::f32;
+  check(sizes.weights[w].dtype == dtype && sizes.weights[w].numel() == expected, "forward: step ", i, ": weight ", w,
+        " must be ", dtype, " of ", expected, " packed values, got ", sizes.weights[w]);
+}
+
+// What the image becomes before the first layer.
+void check_unit(int64_t i, int64_t const* s, Sizes const& sizes) {
+  bool const bf16 = sizes.values == DType::bf16;
+  check(bf16 ? s[kInChannels] == 3 && s[kOutChannels] == 4
+             : sizes.input == DType::u8 && s[kInChannels] == s[kOutChannels],
+        "forward: step ", i, ": unit makes ", bf16 ? "4 channels of 3" : "floats of as many bytes", ", got ",
+        s[kInChannels], " -> ", s[kOutChannels], " channels of ", sizes.input);
+  check(s[kXSpace] == kInput && s[kOutHeight] == s[kHeight] && s[kOutWidth] == s[kWidth] &&
+            s[kXPitch] == s[kInChannels] && s[kYPitch] == s[kOutChannels],
+        "forward: step ", i, ": unit reads a dense image and keeps its size");
 }
 
 // What the step computes, wherever it reads and writes.
@@ -55,16 +73,13 @@ void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
     check(s[f] > 0 && s[f] < (1 << 20), "forward: step ", i, ": pitches must be positive, got ", s[f]);
   activation_from(s[kActivation], "forward");
   Step const kind = Step(s[kKind]);
+  check_residual(i, s, sizes.arena);
+  if (kind == Step::unit) return check_unit(i, s, sizes);
   check(kind == Step::conv2d || s[kInChannels] == s[kOutChannels], "forward: step ", i,
         ": channels must stay the same");
-  check_residual(i, s, sizes.arena);
   if (kind == Step::upsample2x)
     return check(s[kOutHeight] == 2 * s[kHeight] && s[kOutWidth] == 2 * s[kWidth], "forward: step ", i,
                  ": an upsampling doubles height and width");
-  if (kind == Step::unit)
-    return check(sizes.input == DType::u8 && s[kXSpace] == kInput && s[kOutHeight] == s[kHeight] &&
-                     s[kOutWidth] == s[kWidth] && s[kXPitch] == s[kInChannels] && s[kYPitch] == s[kInChannels],
-                 "forward: step ", i, ": unit reads a dense image of bytes and keeps its size");
   int64_t const k = s[kKernel], stride = s[kStride], p = s[kPadding];
   check(k > 0 && k < 64 && stride > 0 && stride < 64 && p >= 0 && p < k, "forward: step ", i, ": kernel ", k,
         ", stride ", stride, ", padding ", p);
@@ -81,7 +96,8 @@ void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
 
 void check_input(int64_t i, int64_t const* s, Sizes const& sizes) {
   check(s[kXSpace] == kArena || s[kXSpace] == kInput, "forward: step ", i, ": unknown space of the input");
-  check(s[kXSpace] != kInput || (Step(s[kKind]) == Step::unit) == (sizes.input == DType::u8), "forward: step ", i,
+  bool const direct = sizes.input == DType::f32 && sizes.values == DType::f32;
+  check(s[kXSpace] != kInput || (Step(s[kKind]) == Step::unit) != direct, "forward: step ", i,
         ": cannot read an image of ", sizes.input);
   check_extent(i, "input", s[kXOffset], s[kXPitch], s[kHeight] * s[kWidth], s[kInChannels],
                s[kXSpace] == kInput ? sizes.x : sizes.arena);
@@ -89,6 +105,9 @@ void check_input(int64_t i, int64_t const* s, Sizes const& sizes) {
 
 void check_output(int64_t i, int64_t const* s, Sizes const& sizes) {
   check(s[kYSpace] == kArena || s[kYSpace] == kOutput, "forward: step ", i, ": unknown space of the output");
+  bool const convolves = Step(s[kKind]) == Step::conv2d || Step(s[kKind]) == Step::depthwise;
+  check(s[kYSpace] == kArena || convolves || sizes.values == DType::f32, "forward: step ", i,
+        ": only convolutions of bfloat16 maps write float32");
   check_extent(i, "output", s[kYOffset], s[kYPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels],
                s[kYSpace] == kOutput ? sizes.y : sizes.arena);
 }
@@ -150,9 +169,9 @@ int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, Sizes co
 
 }  // namespace
 
-void check_program(View program, DType input, int64_t x_size, int64_t y_size, int64_t arena_size, View const* weights,
-                   int64_t weight_count) {
-  Sizes const sizes{input, x_size, y_size, arena_size, weights, weight_count};
+void check_program(View program, DType input, DType values, int64_t x_size, int64_t y_size, int64_t arena_size,
+                   View const* weights, int64_t weight_count) {
+  Sizes const sizes{input, values, x_size, y_size, arena_size, weights, weight_count};
   int64_t const steps = program.shape[0];
   for (int64_t i = 0; i < steps; ++i) {
     int64_t const* const s = program.as<int64_t>() + i * kStepFields;

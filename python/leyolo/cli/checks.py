@@ -73,7 +73,7 @@ def _isa() -> Iterator[Check]:
     elif cpu["isa"] == "baseline":
         yield Check("cpu", "note", "runs the baseline kernels", "a CPU with AVX2 or AVX-512 is several times faster")
     else:
-        yield Check("cpu", "ok", f"{cpu['isa']} kernels")
+        yield Check("cpu", "ok", f"{cpu['isa']} kernels" + (", bfloat16 dot products" if cpu["bf16_dot"] else ""))
 
 
 def _threads() -> Iterator[Check]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from leyolo.models.config import lookup
 from leyolo.ops.forward import forward
+from leyolo.runtime.dtype import usable
 from leyolo.runtime.fold import fold
 from leyolo.runtime.lower import Network
 
@@ -20,29 +21,34 @@ _local = threading.local()
 _Run = tuple[Tensor, int, list[int]]  # steps, values of the arena, shape of one image's result
 
 
-def _scratch(size: int, images: int) -> Tensor:
+def _scratch(size: int, dtype: torch.dtype, images: int) -> Tensor:
     """This thread's scratch memory for images side by side, ``size`` values each; kept, since fresh memory costs page
     faults at every call."""
     if torch.compiler.is_compiling():
-        return torch.empty(size)
+        return torch.empty(size, dtype=dtype)
     size *= max(1, min(images, torch.get_num_threads()))
-    memory: Tensor | None = getattr(_local, "memory", None)
+    memory: Tensor | None = getattr(_local, str(dtype), None)
     if memory is None or memory.numel() < size:
-        memory = _local.memory = torch.empty(size)
+        memory = torch.empty(size, dtype=dtype)
+        setattr(_local, str(dtype), memory)
     return memory
 
 
 class FusedNetwork(nn.Module):
-    """Inference on the CPU in float32, on torch's threads; several threads may call one instance.
+    """Inference on the CPU, on torch's threads; several threads may call one instance.
+
+    ``dtype``: of weights and maps, as for :class:`leyolo.runtime.Engine`; input and logits are float32.
 
     The packed weights fit this machine's kernels only: save the checkpoint, not this module's state. Under
     ``torch.compile`` an input size has to be prepared first (:meth:`prepare`).
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, dtype: str = "float32") -> None:
         super().__init__()
-        config = lookup(checkpoint.size)
-        self._network = Network(config, checkpoint.head, checkpoint.num_classes, fold(checkpoint.state))
+        config, dtype = lookup(checkpoint.size), usable(dtype)
+        self._maps = getattr(torch, dtype)
+        folded = fold(checkpoint.state)
+        self._network = Network(config, checkpoint.head, checkpoint.num_classes, folded, dtype=dtype)
         self._weights = [torch.from_numpy(w) for w in self._network.weights]
         self._prepared: dict[tuple[int, int], _Run] = {}
         self._runs: dict[tuple[int, int, int], _Run] = {}
@@ -67,4 +73,4 @@ class FusedNetwork(nn.Module):
         compiling = torch.compiler.is_compiling()
         program, arena_size, shape = self._prepared[height, width] if compiling else self._run(height, width)
         x = x.contiguous(memory_format=torch.channels_last)
-        return forward(x.detach(), program, self._weights, _scratch(arena_size, len(x)), arena_size, shape)
+        return forward(x.detach(), program, self._weights, _scratch(arena_size, self._maps, len(x)), arena_size, shape)

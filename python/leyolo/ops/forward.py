@@ -16,7 +16,8 @@ def forward(
         x: float32, or uint8 0..255 where the program was made for bytes.
         program: int64 [steps, fields] from :class:`leyolo.runtime.Program`.
         weights: packed weights, one array per layer.
-        arena: scratch of at least ``arena_size`` float32 values; of n times as many, n images run side by side.
+        arena: scratch of at least ``arena_size`` values, float32 or (maps in bfloat16) bfloat16; of n times as many,
+            n images run side by side.
         shape: of the result for one image.
 
     For inference: no gradient is recorded.

@@ -34,9 +34,13 @@ def check_dtype(dtype: Any, device: str) -> str:
     text = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}.get(text, text)
     if text not in _DTYPES:
         raise UsageError(f"dtype must be one of {', '.join(_DTYPES)}, got '{dtype}'.{nearest(text, _DTYPES)}")
-    if device == "cpu" and text != "float32":
-        raise UsageError(f"dtype {text} needs device='cuda': prediction on the CPU runs in float32")
-    return text
+    if device != "cpu":
+        return text
+    if text == "float16":
+        raise UsageError("dtype float16 needs device='cuda': prediction on the CPU runs in float32 or bfloat16")
+    from leyolo.runtime.dtype import usable
+
+    return usable(text, stacklevel=4)  # the line that makes the model
 
 
 def load_weights(model: str | Path | None) -> Checkpoint:
@@ -63,7 +67,7 @@ def engine(checkpoint: Checkpoint, device: str, dtype: str) -> Engine:
     if device == "cpu":
         from leyolo.runtime import Engine as CpuEngine
 
-        return CpuEngine(checkpoint)
+        return CpuEngine(checkpoint, dtype=dtype)
     return TorchEngine(checkpoint, device, dtype)
 
 
@@ -83,7 +87,7 @@ def network(checkpoint: Checkpoint, device: str, dtype: str, *, fused: bool) -> 
     if device == "cpu" and fused:
         from leyolo.models.fused import FusedNetwork
 
-        return FusedNetwork(checkpoint)
+        return FusedNetwork(checkpoint, dtype)
     if device != "cpu" and not torch.cuda.is_available():
         raise MissingDependencyError(f"device {device}: this torch ({torch.__version__}) sees no CUDA device")
     made = to_torch(checkpoint).eval().to(device, getattr(torch, dtype))

@@ -20,11 +20,13 @@ class Streaming:
     share        of that cache that the windows of a chain may take. A map is streamed if it takes more than twice as
                  much: then it goes out to the shared cache and back, which costs more than moving rows in windows.
                  0: every map is streamed whatever the windows take, for tests; infinite: none is.
+    value_bytes  of a value of a map
     """
 
     threads: int = 1
     cache_bytes: int = 1 << 20
     share: float = 0.75
+    value_bytes: int = 4
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _joined(steps: Sequence[Step], i: int, streaming: Streaming) -> bool:
         and this.y.channels == buffer.channels
         and (buffer.first, buffer.last) == (i, i + 1)
         and (following.residual is None or following.residual.buffer is not buffer)
-        and (this.kind == UNIT or 4 * buffer.size > 2 * streaming.share * streaming.cache_bytes)
+        and (this.kind == UNIT or streaming.value_bytes * buffer.size > 2 * streaming.share * streaming.cache_bytes)
     )
 
 
@@ -86,6 +88,6 @@ def _chain(steps: Sequence[Step], first: int, last: int, streaming: Streaming) -
             kept.append(min(2 * rows, step.x.buffer.height))
         kept.reverse()
         size = sum(n * s.y.buffer.width * s.y.channels for n, s in zip(kept, steps[first:last], strict=True))
-        if streaming.share == 0 or 4 * size <= streaming.share * streaming.cache_bytes:
+        if streaming.share == 0 or streaming.value_bytes * size <= streaming.share * streaming.cache_bytes:
             return Chain(first, last, band, tuple(kept), Buffer(streaming.threads, size, 1, first=first, last=last))
     return None

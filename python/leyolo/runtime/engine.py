@@ -13,6 +13,7 @@ import leyolo._C as C
 from leyolo.geometry import anchor_points
 from leyolo.models.config import lookup
 from leyolo.runtime.chains import Streaming
+from leyolo.runtime.dtype import usable
 from leyolo.runtime.fold import fold
 from leyolo.runtime.lower import Network
 from leyolo.runtime.program import Program
@@ -44,6 +45,9 @@ def scratch(size: int, dtype: DTypeLike = np.float32, name: str = "arena") -> ND
 class Engine:
     """A folded and packed model on ``leyolo._C``.
 
+    ``dtype``: of weights and maps, "float32" or "bfloat16" ("bf16"); sums and results are always float32. Where the CPU
+    has no dot product for bfloat16 it runs in float32, with a warning.
+
     Threads: ``leyolo._C.set_num_threads``. One engine may be called from several threads at once: programs are shared,
     scratch memory is per thread.
     """
@@ -51,10 +55,13 @@ class Engine:
     input_dtype = "uint8"
     """What it takes best: pixels as they are, a quarter of the memory."""
 
-    def __init__(self, checkpoint: Checkpoint, *, share: float = Streaming.share) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, dtype: str = "float32", share: float = Streaming.share) -> None:
         self.config = lookup(checkpoint.size)
+        self.dtype = usable(dtype)
         folded = fold(checkpoint.state)
-        self.network = Network(self.config, checkpoint.head, checkpoint.num_classes, folded, share=share)
+        self.network = Network(
+            self.config, checkpoint.head, checkpoint.num_classes, folded, dtype=self.dtype, share=share
+        )
 
     def program(
         self, height: int, width: int, *, images: int = 1, from_bytes: bool = False, features: bool = False
@@ -78,14 +85,14 @@ class Engine:
         """
         _check(x)
         program = self.program(x.shape[1], x.shape[2], images=len(x), from_bytes=x.dtype == np.uint8)
-        arena = scratch(_arenas(program, len(x)))
+        arena = self._arena(program, len(x))
         result: NDArray[np.float32] = C.forward(
             x, program.steps, self.network.weights, arena, program.arena_size, list(program.shape), out
         )
         return result
 
     def detect(self, x: Pixels, *, score_threshold: float = 0.25, multi_label: bool = False) -> Candidates:
-        """Candidates of a batch (leyolo head only): what ``detect_decode`` makes of the logits, to the bit.
+        """Candidates of a batch (leyolo head only): what ``detect_decode`` makes of the logits; in float32 to the bit.
 
         The last box layer runs only where there is a candidate; the logits as a whole never exist.
 
@@ -109,14 +116,18 @@ class Engine:
         boxes, scores, labels = (np.concatenate([part[i][:, :most] for part in parts]) for i in range(3))
         return boxes, scores, labels, np.concatenate([counts for *_, counts in parts])
 
+    def _arena(self, program: Program, images: int) -> NDArray[Any]:
+        """Scratch for a batch: several images run side by side, an arena each."""
+        size = program.arena_size * max(1, min(images, C.num_threads()))
+        return scratch(size, np.uint16 if self.dtype == "bfloat16" else np.float32)
+
     def _detect(self, x: Pixels, score_threshold: float, multi_label: bool) -> Candidates:
         batch, height, width, _ = x.shape
         program = self.program(height, width, images=batch, from_bytes=x.dtype == np.uint8, features=True)
         centers, strides = _anchors(height, width, self.config.strides)
-        arena, size = _arenas(program, batch), program.shape[0]
-        memory = scratch(arena + batch * size)
-        out = memory[arena : arena + batch * size].reshape(batch, size)
-        C.forward(x, program.steps, self.network.weights, memory[:arena], program.arena_size, [size], out)
+        size = program.shape[0]
+        arena, out = self._arena(program, batch), scratch(batch * size, name="features").reshape(batch, size)
+        C.forward(x, program.steps, self.network.weights, arena, program.arena_size, [size], out)
         anchors = len(strides)
         features, classes = np.split(out, [anchors * self.config.box_width], axis=1)
         return C.detect_decode_features(
@@ -138,8 +149,3 @@ _anchors = lru_cache(maxsize=32)(anchor_points)
 def _check(x: NDArray[Any]) -> None:
     if x.ndim != 4 or x.shape[3] != 3:
         raise ValueError(f"x must be [B, H, W, 3], got {list(x.shape)}")
-
-
-def _arenas(program: Program, images: int) -> int:
-    """Values of scratch for a batch: several images run side by side, an arena each."""
-    return program.arena_size * max(1, min(images, C.num_threads()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 import leyolo._C as C
 from leyolo.models.config import IMAGE, ModelConfig
 from leyolo.runtime.chains import Streaming, chains
+from leyolo.runtime.dtype import Dtype
 from leyolo.runtime.fold import Weights
-from leyolo.runtime.program import INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot
+from leyolo.runtime.program import CONV2D, INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot, Step
 
-Packed = NDArray[np.float32]
+Packed = NDArray[np.float32] | NDArray[np.int32]
 
 
 class Network:
@@ -24,21 +26,34 @@ class Network:
         head: "leyolo" or "yolox".
         num_classes: C of the logits.
         folded: from :func:`leyolo.runtime.fold.fold`.
+        dtype: of weights and maps; see :class:`leyolo.runtime.Engine`.
         share: of the second-level cache that maps and windows may take (:class:`leyolo.runtime.chains.Streaming`).
     """
 
     def __init__(
-        self, config: ModelConfig, head: str, num_classes: int, folded: Weights, *, share: float = Streaming.share
+        self,
+        config: ModelConfig,
+        head: str,
+        num_classes: int,
+        folded: Weights,
+        *,
+        dtype: Dtype = "float32",
+        share: float = Streaming.share,
     ) -> None:
         self.config, self.head, self.num_classes, self.share = config, head, num_classes, share
+        self.bf16 = dtype == "bfloat16"
         self.weights: list[Packed] = []
+        self.box_layers: list[NDArray[np.float32]] = []
+        """The last layer of the box branch of every level, packed for ``detect_decode_features``, which is float32 in
+        every dtype; leyolo head only."""
         self._folded = folded
-        self._packed: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._layers: dict[tuple[str, ...], tuple[int, int]] = {}
         self._programs: dict[tuple[int, int, int, bool, bool], Program] = {}
         smallest = max(config.strides)
         self.program(smallest, smallest)  # packs every weight: later programs only look them up
         if head == "leyolo":
             self.program(smallest, smallest, features=True)
+            self.box_layers = [C.conv2d_pack(*folded[f"head.box.{level}.3"]) for level in range(len(config.strides))]
         self._folded = {}
 
     @property
@@ -61,30 +76,38 @@ class Network:
             multiple = max(self.config.strides)
             if height <= 0 or width <= 0 or height % multiple or width % multiple:
                 raise ValueError(f"height and width must be positive multiples of {multiple}, got {height} x {width}")
-            streaming = Streaming(threads, C.cpu_features()["l2_bytes"], self.share)
-            self._programs[key] = _Lowering(self, height, width, from_bytes, features).program(streaming)
+            streaming = Streaming(threads, C.cpu_features()["l2_bytes"], self.share, 2 if self.bf16 else 4)
+            lowering = _Lowering(self, height, width, from_bytes, features)
+            self._programs[key] = lowering.program(streaming)
+            self._pack(lowering.builder.steps)
         return self._programs[key]
-
-    @property
-    def box_layers(self) -> list[Packed]:
-        """The last layer of the box branch, packed, of every level; leyolo head only."""
-        return [self.weights[self.dense(f"head.box.{level}.3")[0]] for level in range(len(self.config.strides))]
 
     def dense(self, *names: str) -> tuple[int, int]:
         """Index of the packed weights of a dense convolution and its output channels; of several names, which read the
         same input, the outputs follow one another."""
-        return self._pack(C.conv2d_pack, names)
+        if names not in self._layers:
+            self._layers[names] = len(self._layers), sum(len(self._folded[name][1]) for name in names)
+        return self._layers[names]
 
     def depthwise(self, *names: str) -> int:
         """The same for depthwise convolutions side by side."""
-        return self._pack(C.depthwise_pack, names)[0]
+        return self.dense(*names)[0]
 
-    def _pack(self, pack: Any, names: tuple[str, ...]) -> tuple[int, int]:
-        if names not in self._packed:
-            weight, bias = (np.concatenate([self._folded[name][i] for name in names]) for i in (0, 1))
-            self._packed[names] = len(self.weights), len(bias)
-            self.weights.append(pack(np.ascontiguousarray(weight), bias))
-        return self._packed[names]
+    def _pack(self, steps: Sequence[Step]) -> None:
+        """Packs the layers that have not been met before, for the steps that they are used in."""
+        names = {index: names for names, (index, _) in self._layers.items()}
+        for step in sorted(steps, key=lambda s: s.weight):
+            if step.weight < len(self.weights):
+                continue
+            weight, bias = (np.concatenate([self._folded[n][i] for n in names[step.weight]]) for i in (0, 1))
+            dense = step.kind == CONV2D
+            if not self.bf16:
+                self.weights.append((C.conv2d_pack if dense else C.depthwise_pack)(weight, bias))
+                continue
+            if dense and weight.shape[1] < step.x.channels:  # the image: 0..255 and a channel of zeros (UNIT)
+                weight = np.pad(weight / np.float32(255), ((0, 0), (0, 1), (0, 0), (0, 0)))
+            pack = C.conv2d_bf16_pack if dense else C.depthwise_bf16_pack
+            self.weights.append(pack(weight, bias, activation="silu" if step.activation == SILU else "none"))
 
 
 class _Lowering:
@@ -94,7 +117,11 @@ class _Lowering:
         self.features = features
         self.builder = Builder()
         image = Slot.whole(Buffer(height, width, 3, space=INPUT))
-        self.slots: dict[int, Slot] = {IMAGE: self.builder.unit(image) if from_bytes else image}
+        if network.bf16:
+            image = self.builder.unit(image, 4)
+        elif from_bytes:
+            image = self.builder.unit(image)
+        self.slots: dict[int, Slot] = {IMAGE: image}
         # A concatenation is a buffer that its producers write into: layer -> (concatenation, first channel).
         self.places: dict[int, tuple[int, int]] = {}
         self.concats: dict[int, Buffer] = {}

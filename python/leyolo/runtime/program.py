@@ -16,7 +16,7 @@ CONV2D, DEPTHWISE, MAX_POOL, UPSAMPLE2X, CHAIN, UNIT = range(6)
 ARENA, INPUT, OUTPUT, WINDOW = range(4)
 _FIELDS = 21
 NONE, SILU = 0, 1
-_ALIGNMENT = 16  # float32 values: one cache line
+_ALIGNMENT = 32  # values: a cache line, or two where they are float32
 
 
 @dataclass(eq=False)
@@ -150,9 +150,9 @@ class Builder:
         y = into or Slot.whole(self.buffer(2 * x.buffer.height, 2 * x.buffer.width, x.channels))
         return self._add(Step(UPSAMPLE2X, x, y, name=name))
 
-    def unit(self, x: Slot) -> Slot:
-        """Bytes 0..255 to 0..1."""
-        y = Slot.whole(self.buffer(x.buffer.height, x.buffer.width, x.channels))
+    def unit(self, x: Slot, channels: int = 0) -> Slot:
+        """The image to what the first layer reads: bytes to 0..1, or, with 4 channels, to bfloat16."""
+        y = Slot.whole(self.buffer(x.buffer.height, x.buffer.width, channels or x.channels))
         return self._add(Step(UNIT, x, y, 1, 1, name="image"))
 
     def finish(self, shape: tuple[int, ...], chains: Sequence[Chain] = ()) -> Program:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,7 +52,7 @@ def predict(
     dtype: Annotated[
         str | None,
         typer.Option(
-            "--dtype", help="float32; on cuda also float16, bfloat16.", rich_help_panel=_MODEL, show_default="float32"
+            "--dtype", help="float32, bf16; on cuda also float16.", rich_help_panel=_MODEL, show_default="float32"
         ),
     ] = None,
     imgsz: Annotated[
@@ -175,13 +176,18 @@ def predict(
     if line_width is not None and line_width < 1:
         raise UsageError(f"--line-width must be at least 1, got {line_width}")
 
+    from leyolo.cli.console import say
     from leyolo.model import LeYOLO
     from leyolo.predict import sources as reading
     from leyolo.predict.run import run
 
     options = reading.Options(recursive=recursive, as_list=as_list, vid_stride=vid_stride)
     plot = {"line_width": line_width, "labels": show_labels, "conf": show_conf}
-    leyolo = LeYOLO(model, device=device, dtype=dtype)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        leyolo = LeYOLO(model, device=device, dtype=dtype)
+    for warning in caught:
+        say(f"warning: {warning.message}")
     settings = leyolo.settings(
         imgsz=size,
         conf=conf,
