@@ -28,24 +28,27 @@ struct Tile {
   int last_vector;    // channels of the tile's last vector
 };
 
+// The tile, p pixels on.
+template <class K>
+LEYOLO_INLINE Tile<K> moved(typename K::Args const& a, Tile<K> t, long long p) {
+  t.x += p * a.stride * a.x_pitch;
+  t.y = K::at(a, t.y, p * a.y_pitch);
+  if (t.residual) t.residual += p * a.residual_pitch;
+  return t;
+}
+
 // Pixels [begin, end) of one run whose taps all lie inside the image; the last tile overlaps the one before it.
 // STEP: values from pixel to pixel in x where that is known (the addresses become constants, else each pixel of the
 // tile needs a register), 0 where not.
 template <class K, int NV, int STEP>
 LEYOLO_INLINE void run_pixels(typename K::Args const& a, Tile<K> const& t, long long begin, long long end) {
   constexpr int MR = K::template kPixels<NV>;
-  auto const at = [&](long long p) LEYOLO_LAMBDA {
-    Tile<K> s = t;
-    s.x += p * a.stride * a.x_pitch;
-    s.y = K::at(a, s.y, p * a.y_pitch);
-    if (s.residual) s.residual += p * a.residual_pitch;
-    return s;
-  };
   if (end - begin < MR) {
-    for (long long p = begin; p < end; ++p) K::template run<1, NV, 0>(a, at(p));
+    for (long long p = begin; p < end; ++p) K::template run<1, NV, 0>(a, moved(a, t, p));
     return;
   }
-  for (long long p = begin; p < end; p += MR) K::template run<MR, NV, STEP>(a, at(p + MR <= end ? p : end - MR));
+  for (long long p = begin; p < end; p += MR)
+    K::template run<MR, NV, STEP>(a, moved(a, t, p + MR <= end ? p : end - MR));
 }
 
 // Kept apart, else GCC allocates registers for all widths at once.
