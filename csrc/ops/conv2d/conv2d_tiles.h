@@ -53,8 +53,7 @@ LEYOLO_INLINE void run_pixels(typename K::Args const& a, Tile<K> const& t, long 
 
 // Kept apart, else GCC allocates registers for all widths at once.
 template <class K, int NV>
-__attribute__((noinline)) void pixels_of(typename K::Args const& a, Tile<K> const& t, long long begin,
-                                         long long end) {
+__attribute__((noinline)) void pixels_of(typename K::Args const& a, Tile<K> const& t, long long begin, long long end) {
   K::template pixels<NV>(a, t, begin, end);
 }
 
@@ -81,7 +80,7 @@ LEYOLO_INLINE void each_tile(typename K::Args const& a, F f) {
   for (int i = 0; i < tiles.count; ++i) {
     int const vectors = tiles.width(i), rest = a.out_channels - channel;
     f(Tile<K>{a.x, weight, a.bias + channel, a.residual ? a.residual + channel : nullptr, K::at(a, a.y, channel),
-                    a.kernel, a.kernel, rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes},
+              a.kernel, a.kernel, rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes},
       vectors);
     weight += static_cast<long long>(a.kernel) * a.kernel * K::tap_words(a) * vectors * kLanes;
     channel += vectors * kLanes;
