@@ -157,8 +157,8 @@ alignas(128) constexpr float kPowers[32] = {
 LEYOLO_INLINE vf exp_of(vf x) {
   vf const log2e = splat(1.44269504f);
 #if defined(__AVX512F__)
-  vf const t = pinned(x * log2e);             // not fused: for a huge x, f would not be small
-  vf const shift = splat(393216.0f);          // 1.5 * 2^18: adding it leaves 32 t, rounded, in the low bits
+  vf const t = pinned(x * log2e);     // not fused: for a huge x, f would not be small
+  vf const shift = splat(393216.0f);  // 1.5 * 2^18: adding it leaves 32 t, rounded, in the low bits
   vf const shifted = t + shift;
   vf const n = shifted - shift, f = t - n;
   vf const power = reinterpret_cast<vf>(_mm512_permutex2var_ps(
