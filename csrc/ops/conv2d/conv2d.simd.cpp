@@ -68,8 +68,8 @@ struct Floats {
   }
 
   // run_pixels for SiLU, which is computed in between the multiplications of the next tile: it hardly needs their
-  // execution units, and alone it would wait for its own results most of the time, since a tile's worth of it is too long
-  // for the processor to look past. POINT: 1x1, else all taps of a row lie next to each other.
+  // execution units, and alone it would wait for its own results most of the time, since a tile's worth of it is too
+  // long for the processor to look past. POINT: 1x1, else all taps of a row lie next to each other.
   template <int NV, int STEP, bool POINT>
   __attribute__((noinline)) static void silu_pixels(Args const& a, Tile<Floats> const& t, long long begin,
                                                     long long end) {
