@@ -37,11 +37,12 @@ struct Job {
   int64_t begin, end, piece;
 };
 
-// A fixed team. Thread i takes piece i of a job, the caller takes piece 0; a job is announced by a new epoch.
+// A fixed team. A job is announced by a new epoch; thread i claims piece i of it, the caller takes piece 0 and then
+// whatever nobody has claimed: a thread that the system does not let run is not waited for.
 class Team {
  public:
   // As many of the threads as the system grants.
-  explicit Team(int threads) : asked(threads) {
+  explicit Team(int threads) : asked(threads), claims_(size_t(threads)) {
     try {
       for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { work(i); });
     } catch (std::system_error const&) {
@@ -53,17 +54,21 @@ class Team {
   int size() const { return int(threads_.size()) + 1; }
 
   void run(Job const& job) {
+    int const pieces = int((job.end - job.begin + job.piece - 1) / job.piece);
+    uint64_t const epoch = epoch_.load(std::memory_order_relaxed) + 1;
     job_ = job;
     failure_ = nullptr;
-    pending_.store(int(threads_.size()), std::memory_order_relaxed);
+    unfinished_.store(pieces - 1, std::memory_order_relaxed);
+    for (int i = 1; i < pieces; ++i) claims_[i].value.store(2 * epoch, std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(mutex_);  // a worker that is falling asleep must not miss the epoch
-      epoch_.fetch_add(1, std::memory_order_release);
+      epoch_.store(epoch, std::memory_order_release);
     }
     if (sleepers_.load(std::memory_order_relaxed) > 0) wake_.notify_all();
     piece(0);
+    for (int i = 1; i < pieces; ++i) claim(i, epoch);
     // A worker that the system has put on this very processor could not run while we spin: give way after a while.
-    for (int spin = 0; pending_.load(std::memory_order_acquire) > 0; ++spin)
+    for (int spin = 0; unfinished_.load(std::memory_order_acquire) > 0; ++spin)
       spin < kPatience ? pause() : (void)sched_yield();
     if (failure_) std::rethrow_exception(failure_);
   }
@@ -92,6 +97,14 @@ class Team {
     inside = false;
   }
 
+  // Runs piece i, not the caller's own, unless it is taken or its job is over.
+  void claim(int i, uint64_t epoch) {
+    uint64_t free = 2 * epoch;
+    if (!claims_[i].value.compare_exchange_strong(free, free + 1, std::memory_order_acquire)) return;
+    piece(i);
+    unfinished_.fetch_sub(1, std::memory_order_release);
+  }
+
   void work(int i) {
     uint64_t seen = 0;
     for (;;) {
@@ -105,16 +118,20 @@ class Team {
       }
       seen = epoch_.load(std::memory_order_acquire);
       if (stopping_) return;
-      piece(i);
-      pending_.fetch_sub(1, std::memory_order_release);
+      claim(i, seen);
     }
   }
 
+  struct alignas(64) Claim {
+    std::atomic<uint64_t> value{0};  // 2 * epoch of its job; 2 * epoch + 1: taken
+  };
+
+  std::vector<Claim> claims_;  // of each piece, before the threads that read them
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::atomic<uint64_t> epoch_{0};
-  std::atomic<int> pending_{0}, sleepers_{0};
+  std::atomic<int> unfinished_{0}, sleepers_{0};
   std::atomic<bool> stopping_{false};
   Job job_{};
   std::exception_ptr failure_;

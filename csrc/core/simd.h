@@ -81,8 +81,18 @@ LEYOLO_INLINE vf pinned(vf v) {
   return v;
 }
 
+// b < a ? b : a and a < b ? b : a. In words, GCC makes two instructions of it where one side is zero.
+#if defined(__AVX512F__)
+LEYOLO_INLINE vf min_of(vf a, vf b) {
+  return reinterpret_cast<vf>(_mm512_min_ps(reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(a)));
+}
+LEYOLO_INLINE vf max_of(vf a, vf b) {
+  return reinterpret_cast<vf>(_mm512_max_ps(reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(a)));
+}
+#else
 LEYOLO_INLINE vf min_of(vf a, vf b) { return b < a ? b : a; }
 LEYOLO_INLINE vf max_of(vf a, vf b) { return a < b ? b : a; }
+#endif
 
 // All ones in the first n lanes.
 LEYOLO_INLINE vi first_lanes(int n) {
@@ -140,9 +150,20 @@ LEYOLO_INLINE void store_part(float* p, vf v, int n) {
 #endif
 }
 
+#if defined(__AVX512F__)
+// 2^(i / 32)
+alignas(128) constexpr float kPowers[32] = {
+    1.00000000f, 1.02189720f, 1.04427373f, 1.06714046f, 1.09050775f, 1.11438680f, 1.13878863f, 1.16372490f,
+    1.18920708f, 1.21524739f, 1.24185777f, 1.26905096f, 1.29683959f, 1.32523668f, 1.35425556f, 1.38390994f,
+    1.41421354f, 1.44518077f, 1.47682619f, 1.50916445f, 1.54221082f, 1.57598090f, 1.61049032f, 1.64575553f,
+    1.68179286f, 1.71861935f, 1.75625217f, 1.79470909f, 1.83400810f, 1.87416768f, 1.91520655f, 1.95714414f};
+#endif
+
 // e^x, saturating to 0 (about 1e-38) and to infinity (about 1e38); NaN stays NaN. 2^t = 2^n * 2^f with n = round(t) and
 // a minimax polynomial of degree 5 for 2^f, |f| <= 1/2 (0.77 ulp). Relative error below 2 ulp for |x| <= 10, growing to
 // 12 ulp at |x| = 87, where the rounding of log2(e) shows (more without a fused multiply-add).
+// AVX-512 looks 2^(i / 32) up, so that |f| <= 1/64 and degree 2 suffices: the additions and the look-up do not take the
+// execution units of the multiplications, which a convolution next to it wants.
 // Those of an array go step by step together: latencies overlap without a deep queue in the processor.
 template <int N>
 LEYOLO_INLINE void exp_each(vf (&x)[N]) {
@@ -150,7 +171,18 @@ LEYOLO_INLINE void exp_each(vf (&x)[N]) {
   vf n[N], p[N];
 #define LEYOLO_EACH _Pragma("GCC unroll 16") for (int i = 0; i < N; ++i)
 #if defined(__AVX512F__)
-  LEYOLO_EACH n[i] = reinterpret_cast<vf>(_mm512_roundscale_ps(reinterpret_cast<__m512>(x[i] * log2e), 8));
+  vf const shift = splat(393216.0f);  // 1.5 * 2^18: adding it leaves 32 t, rounded, in the low bits
+  vf shifted[N];
+  LEYOLO_EACH x[i] = pinned(x[i] * log2e);  // not fused: for a huge x, f would not be small
+  LEYOLO_EACH shifted[i] = x[i] + shift;
+  LEYOLO_EACH n[i] = shifted[i] - shift;
+  LEYOLO_EACH x[i] = x[i] - n[i];
+  LEYOLO_EACH p[i] = x[i] * 2.40226507e-1f + 6.93157375e-1f;
+  LEYOLO_EACH shifted[i] = reinterpret_cast<vf>(_mm512_permutex2var_ps(
+      _mm512_load_ps(kPowers), reinterpret_cast<__m512i>(shifted[i]), _mm512_load_ps(kPowers + 16)));
+  LEYOLO_EACH p[i] = shifted[i] + (shifted[i] * x[i]) * p[i];
+  LEYOLO_EACH x[i] =
+      reinterpret_cast<vf>(_mm512_scalef_ps(reinterpret_cast<__m512>(p[i]), reinterpret_cast<__m512>(n[i])));
 #else
 #if defined(__AVX2__)
   LEYOLO_EACH x[i] = reinterpret_cast<vf>(
@@ -166,17 +198,12 @@ LEYOLO_INLINE void exp_each(vf (&x)[N]) {
   vf shifted[N];
   LEYOLO_EACH shifted[i] = x[i] * log2e + shift;
   LEYOLO_EACH n[i] = shifted[i] - shift;
-#endif
   LEYOLO_EACH x[i] = x[i] * log2e - n[i];
   LEYOLO_EACH p[i] = splat(1.32647273e-3f) * x[i] + 9.67151299e-3f;
   LEYOLO_EACH p[i] = p[i] * x[i] + 5.55073358e-2f;
   LEYOLO_EACH p[i] = p[i] * x[i] + 2.40222424e-1f;
   LEYOLO_EACH p[i] = p[i] * x[i] + 6.93147004e-1f;
   LEYOLO_EACH p[i] = p[i] * x[i] + 1.0f;  // exactly 1: a bias at x = 0 would add up over the layers of a network
-#if defined(__AVX512F__)
-  LEYOLO_EACH x[i] =
-      reinterpret_cast<vf>(_mm512_scalef_ps(reinterpret_cast<__m512>(p[i]), reinterpret_cast<__m512>(n[i])));
-#else
   LEYOLO_EACH x[i] = reinterpret_cast<vf>(reinterpret_cast<vi>(p[i]) + (reinterpret_cast<vi>(shifted[i]) << 23));
 #endif
 }

@@ -112,7 +112,7 @@ def test_reduced_precision_has_its_own_bound() -> None:
     [
         ({"imgsz": 100}, "positive multiples of 32, got 100 x 100"),
         ({"batch": 0}, "batch should be at least 1, got 0"),
-        ({"threads": 0}, "threads should be at least 1, got 0"),
+        ({"threads": 0}, "threads should be between 1 and 256, got 0"),
         ({"rounds": -1}, "rounds should be at least 1, got -1"),
         ({"runtimes": ["torch folde"]}, "Did you mean 'torch folded'"),
     ],

@@ -138,7 +138,7 @@ def test_a_part_is_no_whole() -> None:
     [
         ({"ops": ["nsm"]}, "no benchmark is called 'nsm'.*Did you mean 'nms'"),
         ({"imgsz": 100}, "multiple of 32, got 100"),
-        ({"threads": 0}, "at least 1"),
+        ({"threads": 999}, "between 1 and 256, got 999"),
         ({"rounds": 0}, "at least 1"),
         ({"size": "x"}, "no model is called 'x'"),
     ],
@@ -227,4 +227,10 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Image.open(picture).width > 500
     assert main(["benchmark", "ops", "--op", "letterbx"]) == 2
     assert "Did you mean 'letterbox'" in capsys.readouterr().err
-    assert main(["benchmark", "ops", "--op", "fcos", "--plot", str(tmp_path / "no" / "where.png")]) == 2
+    for unwritable in (tmp_path / "no" / "where.png", tmp_path / "where.xyz"):
+        assert main(["benchmark", "ops", "--op", "fcos", "--plot", str(unwritable)]) == 2
+        assert "operator" not in capsys.readouterr().out  # nothing has been measured
+    assert main(["benchmark", "ops", "--op", "fcos", "--imgsz", "64", "--rounds", "1", "--plot", str(picture)]) == 2
+    out, err = capsys.readouterr()
+    assert "fcos" in out  # what was measured is not lost
+    assert "nothing to draw" in err

@@ -265,6 +265,27 @@ def test_val_goes_on_after_a_broken_picture(run: Run, weights_file: Path, pictur
     assert "b.jpg: cannot be read" in done.err
 
 
+def test_val_takes_a_dtype(
+    run: Run, weights_file: Path, picture: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture("data/a.png")
+    names = json.loads(run("info", weights_file, "--json").out)["names"]
+    content = {
+        "images": [{"id": 0, "file_name": "a.png"}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "bbox": [1, 1, 20, 20]}],
+        "categories": [{"id": 1, "name": names[0]}],
+    }
+    (tmp_path / "data" / "data.json").write_text(json.dumps(content))
+    command = ("val", "--model", weights_file, "--data", tmp_path / "data" / "data.json", "--imgsz=96")
+    features = _C.cpu_features()
+    monkeypatch.setattr("leyolo._C.cpu_features", lambda: {**features, "bf16_dot": False})
+    done = run(*command, "--dtype=bf16")
+    assert done.code == 0, done.err
+    assert "warning: bfloat16 needs a CPU with AVX512-BF16" in done.err
+    assert "warning" not in run(*command, "--dtype=float32").err
+    assert run(*command, "--dtype=bf17").code == 2
+
+
 @pytest.mark.parametrize("command", [["val", "--data=x.json"], ["benchmark", "model"], ["benchmark", "pipeline"]])
 def test_a_target_without_a_folder_is_refused_before_any_work(run: Run, command: list[str]) -> None:
     done = run(*command, "--model=nothing.pt", "--json=no/such/numbers.json")

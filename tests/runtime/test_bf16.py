@@ -130,7 +130,7 @@ def test_the_same_objects(imgsz: int, shared: Path) -> None:
     for these, others in ((found, expected), (expected, found)):
         sure = these.boxes[these.boxes.conf > 0.5]  # far enough from the threshold
         assert len(sure) > 3
-        overlaps = C.box_iou(np.asarray(sure.xyxy), np.asarray(others.boxes.xyxy))
+        overlaps = C.box_iou(*(np.ascontiguousarray(boxes.xyxy) for boxes in (sure, others.boxes)))
         twins = overlaps.argmax(1)
         assert (overlaps.max(1) > 0.9).all()
         assert np.array_equal(sure.cls, others.boxes.cls[twins])

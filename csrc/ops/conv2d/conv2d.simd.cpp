@@ -31,21 +31,98 @@ struct Floats {
 
   template <int NV>
   LEYOLO_INLINE static void pixels(Args const& a, Tile<Floats> const& t, long long begin, long long end) {
+    if (end - begin < kPixels<NV>) return run_pixels<Floats, NV, 0>(a, t, begin, end);
     switch (a.stride * a.x_pitch) {
-      case 6: return run_pixels<Floats, NV, 6>(a, t, begin, end);    // the stem: 3 channels, stride 2
-      case 16: return run_pixels<Floats, NV, 16>(a, t, begin, end);  // the wide maps of nano ...
-      case 24: return run_pixels<Floats, NV, 24>(a, t, begin, end);  // ... and of the larger sizes
-      default: return run_pixels<Floats, NV, 0>(a, t, begin, end);
+      case 6: return stepping<NV, 6>(a, t, begin, end);    // the stem: 3 channels, stride 2
+      case 16: return stepping<NV, 16>(a, t, begin, end);  // the wide maps of nano ...
+      case 24: return stepping<NV, 24>(a, t, begin, end);  // ... and of the larger sizes
+      default: return stepping<NV, 0>(a, t, begin, end);
     }
+  }
+
+  template <int NV, int STEP>
+  LEYOLO_INLINE static void stepping(Args const& a, Tile<Floats> const& t, long long begin, long long end) {
+    bool const piped = a.activation == Activation::silu && !a.residual;
+    if (a.kernel == 1)
+      return piped ? silu_pixels<NV, STEP, true>(a, t, begin, end) : plain_pixels<NV, STEP>(a, t, begin, end);
+    if (piped && a.x_pitch == a.in_channels) return silu_pixels<NV, STEP, false>(a, t, begin, end);
+    run_pixels<Floats, NV, STEP>(a, t, begin, end);
+  }
+
+  // run_pixels for 1x1. These loops are functions of their own with few variables: else GCC keeps addresses in vector
+  // registers, and they arrive only after the multiplications that are queued before them.
+  template <int NV, int STEP>
+  __attribute__((noinline)) static void plain_pixels(Args const& a, Tile<Floats> const& t, long long begin,
+                                                     long long end) {
+    constexpr int MR = kPixels<NV>;
+    long long const step = STEP ? STEP : a.stride * a.x_pitch;
+    float const* const weight_end = t.weight + static_cast<long long>(a.in_channels) * NV * kLanes;
+    for (long long p = begin; p < end; p += MR) {
+      long long const first = p + MR <= end ? p : end - MR;
+      float const* x = t.x + first * step;
+      vf acc[MR][NV] = {};
+      for (float const* w = t.weight; w < weight_end; w += NV * kLanes) multiply<MR, NV>(acc, x++, step, w);
+      add_bias<MR, NV>(acc, t.bias);
+      finish<MR, NV>(a, moved(a, t, first), acc);
+    }
+  }
+
+  // run_pixels for SiLU, which is computed in between the multiplications of the next tile: it hardly needs their
+  // execution units, and alone it would wait for its own results most of the time, since a tile's worth of it is too
+  // long for the processor to look past. POINT: 1x1, else all taps of a row lie next to each other.
+  template <int NV, int STEP, bool POINT>
+  __attribute__((noinline)) static void silu_pixels(Args const& a, Tile<Floats> const& t, long long begin,
+                                                    long long end) {
+    constexpr int MR = kPixels<NV>, COUNT = MR * NV, LINE = NV * kLanes;
+    // Vectors of SiLU after every multiplication, so that shallow tiles have room for all of them. Not more loops
+    // unrolled than that: GCC would spill accumulators.
+    constexpr int EACH = POINT && STEP > 0 && STEP < COUNT ? 2 : 1;
+    static_assert(COUNT % EACH == 0);
+    long long const step = STEP ? STEP : a.stride * a.x_pitch;
+    int const depth = POINT ? a.in_channels : t.columns * a.in_channels, rows = POINT ? 1 : t.rows;
+    long long const x_row = POINT ? 0 : a.width * a.x_pitch - depth;
+    int const last_vector = t.last_vector;
+    alignas(4 * kLanes) float sums[COUNT * kLanes];  // of the tile before, whose vectors from `next` on are to be done
+    long long places[COUNT];                         // of its vectors, from y
+    for (int i = 0; i < COUNT; ++i) places[i] = i / NV * a.y_pitch + i % NV * kLanes;
+    float* y = nullptr;
+    int next = COUNT;
+    auto const activate_next = [&]() LEYOLO_LAMBDA {
+      vf const v = silu(load(sums + next * kLanes));
+      if (last_vector == kLanes || next % NV < NV - 1)
+        store(y + places[next], v);
+      else
+        store_part(y + places[next], v, last_vector);
+      ++next;
+    };
+    for (long long p = begin; p < end; p += MR) {
+      long long const first = p + MR <= end ? p : end - MR;
+      float const *x = t.x + first * step, *w = t.weight;
+      vf acc[MR][NV] = {};
+      for (int row = 0; row < rows; ++row, x += x_row) {
+        float const* const w_end = w + static_cast<long long>(depth) * LINE;
+        for (; next < COUNT && w < w_end; w += LINE) {
+          multiply<MR, NV>(acc, x++, step, w);
+          activate_next();
+          if (EACH == 2) activate_next();
+        }
+        for (; w < w_end; w += LINE) multiply<MR, NV>(acc, x++, step, w);
+      }
+      while (next < COUNT) activate_next();
+      add_bias<MR, NV>(acc, t.bias);
+#pragma GCC unroll 16
+      for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 16
+        for (int n = 0; n < NV; ++n) store(sums + i * LINE + n * kLanes, acc[i][n]);
+      y = t.y + first * a.y_pitch;
+      next = 0;
+    }
+    while (next < COUNT) activate_next();
   }
 
   template <int MR, int NV, int STEP>
   LEYOLO_INLINE static void run(Args const& a, Tile<Floats> const& t) {
-    vf acc[MR][NV];
-#pragma GCC unroll 16
-    for (int m = 0; m < MR; ++m)
-#pragma GCC unroll 16
-      for (int n = 0; n < NV; ++n) acc[m][n] = vf{};
+    vf acc[MR][NV] = {};
     // Taps of one row are adjacent in memory where pixels follow without a gap: one long inner loop.
     bool const joined = a.x_pitch == a.in_channels;
     int const columns = joined ? 1 : t.columns, depth = joined ? t.columns * a.in_channels : a.in_channels;
@@ -55,25 +132,40 @@ struct Floats {
       for (int kx = 0; kx < columns; ++kx) {
         float const* x = t.x + ky * x_row + kx * a.x_pitch;
         float const* w = t.weight + ky * weight_row + static_cast<long long>(kx) * a.in_channels * NV * kLanes;
-        for (int c = 0; c < depth; ++c, w += NV * kLanes) {
-          vf weight[NV];
-#pragma GCC unroll 16
-          for (int n = 0; n < NV; ++n) weight[n] = load(w + n * kLanes);
-#pragma GCC unroll 16
-          for (int m = 0; m < MR; ++m) {
-            vf const value = splat(x[m * step + c]);
-#pragma GCC unroll 16
-            for (int n = 0; n < NV; ++n) acc[m][n] += value * weight[n];
-          }
-        }
+        for (int c = 0; c < depth; ++c, w += NV * kLanes) multiply<MR, NV>(acc, x + c, step, w);
       }
-    // Last, not as the start of the sum: small products would be rounded at the size of a large bias.
+    add_bias<MR, NV>(acc, t.bias);
+    finish<MR, NV>(a, t, acc);
+  }
+
+  // One input channel of one tap.
+  template <int MR, int NV>
+  LEYOLO_INLINE static void multiply(vf (&acc)[MR][NV], float const* x, long long step, float const* w) {
+    vf weight[NV];
+#pragma GCC unroll 16
+    for (int n = 0; n < NV; ++n) weight[n] = load(w + n * kLanes);
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) {
+      vf const value = splat(x[m * step]);
+#pragma GCC unroll 16
+      for (int n = 0; n < NV; ++n) acc[m][n] += value * weight[n];
+    }
+  }
+
+  // Last, not as the start of the sum: small products would be rounded at the size of a large bias.
+  template <int MR, int NV>
+  LEYOLO_INLINE static void add_bias(vf (&acc)[MR][NV], float const* from) {
 #pragma GCC unroll 16
     for (int n = 0; n < NV; ++n) {
-      vf const bias = load(t.bias + n * kLanes);
+      vf const bias = load(from + n * kLanes);
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) acc[m][n] += bias;
     }
+  }
+
+  // Activation, residual, output.
+  template <int MR, int NV>
+  LEYOLO_INLINE static void finish(Args const& a, Tile<Floats> const& t, vf (&acc)[MR][NV]) {
     if (a.activation == Activation::silu) {
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m)

@@ -28,30 +28,32 @@ struct Tile {
   int last_vector;    // channels of the tile's last vector
 };
 
+// The tile, p pixels on.
+template <class K>
+LEYOLO_INLINE Tile<K> moved(typename K::Args const& a, Tile<K> t, long long p) {
+  t.x += p * a.stride * a.x_pitch;
+  t.y = K::at(a, t.y, p * a.y_pitch);
+  if (t.residual) t.residual += p * a.residual_pitch;
+  return t;
+}
+
 // Pixels [begin, end) of one run whose taps all lie inside the image; the last tile overlaps the one before it.
 // STEP: values from pixel to pixel in x where that is known (the addresses become constants, else each pixel of the
 // tile needs a register), 0 where not.
 template <class K, int NV, int STEP>
 LEYOLO_INLINE void run_pixels(typename K::Args const& a, Tile<K> const& t, long long begin, long long end) {
   constexpr int MR = K::template kPixels<NV>;
-  auto const at = [&](long long p) LEYOLO_LAMBDA {
-    Tile<K> s = t;
-    s.x += p * a.stride * a.x_pitch;
-    s.y = K::at(a, s.y, p * a.y_pitch);
-    if (s.residual) s.residual += p * a.residual_pitch;
-    return s;
-  };
   if (end - begin < MR) {
-    for (long long p = begin; p < end; ++p) K::template run<1, NV, 0>(a, at(p));
+    for (long long p = begin; p < end; ++p) K::template run<1, NV, 0>(a, moved(a, t, p));
     return;
   }
-  for (long long p = begin; p < end; p += MR) K::template run<MR, NV, STEP>(a, at(p + MR <= end ? p : end - MR));
+  for (long long p = begin; p < end; p += MR)
+    K::template run<MR, NV, STEP>(a, moved(a, t, p + MR <= end ? p : end - MR));
 }
 
 // Kept apart, else GCC allocates registers for all widths at once.
 template <class K, int NV>
-__attribute__((noinline)) void pixels_of(typename K::Args const& a, Tile<K> const& t, long long begin,
-                                         long long end) {
+__attribute__((noinline)) void pixels_of(typename K::Args const& a, Tile<K> const& t, long long begin, long long end) {
   K::template pixels<NV>(a, t, begin, end);
 }
 
@@ -78,7 +80,7 @@ LEYOLO_INLINE void each_tile(typename K::Args const& a, F f) {
   for (int i = 0; i < tiles.count; ++i) {
     int const vectors = tiles.width(i), rest = a.out_channels - channel;
     f(Tile<K>{a.x, weight, a.bias + channel, a.residual ? a.residual + channel : nullptr, K::at(a, a.y, channel),
-                    a.kernel, a.kernel, rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes},
+              a.kernel, a.kernel, rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes},
       vectors);
     weight += static_cast<long long>(a.kernel) * a.kernel * K::tap_words(a) * vectors * kLanes;
     channel += vectors * kLanes;

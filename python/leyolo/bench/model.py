@@ -55,13 +55,14 @@ def benchmark(
     """
     checkpoint = checkpoint_of(model)
     shape = input_shape(checkpoint, imgsz, batch)
-    checked_counts(batch=batch, rounds=rounds, threads=threads)
+    checked_counts(batch=batch, rounds=rounds)
+    threads = default_threads(threads)
     race = Race(
         kind="network",
         table=NETWORKS,
         checkpoint=checkpoint,
         shape=shape,
-        threads=default_threads(threads),
+        threads=threads,
         rounds=rounds,
         seconds=seconds,
         progress=progress,

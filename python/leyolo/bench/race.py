@@ -27,6 +27,7 @@ import numpy as np
 
 from leyolo import weights
 from leyolo.bench.environment import environment
+from leyolo.bench.limits import MOST_THREADS
 from leyolo.bench.runtimes import OURS
 from leyolo.bench.runtimes.base import Array, Runtime
 from leyolo.bench.timing import cores, quartiles
@@ -140,14 +141,17 @@ def input_shape(checkpoint: weights.Checkpoint, imgsz: int | tuple[int, int], ba
     return batch, height, width, 3
 
 
-def checked_counts(**counts: int | None) -> None:
-    """UsageError where one of them is given and below 1."""
+def checked_counts(**counts: int) -> None:
+    """UsageError where one of them is below 1."""
     for name, value in counts.items():
-        if value is not None and value < 1:
+        if value < 1:
             raise UsageError(f"{name} should be at least 1, got {value}")
 
 
 def default_threads(threads: int | None) -> int:
+    """``threads``, or the cores that this process may use; UsageError where nobody could want so many."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads should be between 1 and {MOST_THREADS}, got {threads}")
     return threads or cores()
 
 
