@@ -15,7 +15,7 @@ from PIL import Image
 from leyolo import _C, weights
 from leyolo.bench.picture import HEIGHT, WIDTH, street
 from leyolo.bench.pipeline import BenchmarkError, benchmark, compare
-from leyolo.bench.runtimes import PIPELINES
+from leyolo.bench.runtimes import FAST_DECODE, PIPELINES
 from leyolo.bench.runtimes.base import Job
 from leyolo.bench.runtimes.pipeline import STAGES
 from leyolo.errors import InputError
@@ -59,7 +59,7 @@ def test_every_pipeline_finds_the_official_boxes(shared: Path, side: int, name: 
     found, stages = PIPELINES[name].load(job).detect(data)
     expected = np.load(shared / f"golden/leyolo/bus_{side}.npz")["det_c25_i70_orig"]
     assert tuple(stages) == STAGES
-    if dtype != "float32":
+    if dtype != "float32" or name == FAST_DECODE:
         compare({"leyolo": expected, name: found})
         return
     assert len(found) == len(expected) > 0

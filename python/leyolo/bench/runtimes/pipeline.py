@@ -18,9 +18,10 @@ from leyolo.geometry import letterbox
 CONFIDENCE, IOU, MAX_DETECTIONS = 0.25, 0.7, 300
 
 
-def ours(job: Job, dtype: Precision = "float32") -> Pipeline:
+def ours(job: Job, dtype: Precision = "float32", *, fast_decode: bool = False) -> Pipeline:
+    """``fast_decode``: a JPEG of twice the input's size or more is decoded to fewer pixels."""
     from leyolo.predict import pipeline
-    from leyolo.predict.images import decode_image
+    from leyolo.predict.images import Picture, decode_image, decode_reduced
 
     c = job.checkpoint
     whole = pipeline.Pipeline(prepared(job, dtype), num_classes=c.num_classes, strides=c.strides, head=c.head)
@@ -28,12 +29,13 @@ def ours(job: Job, dtype: Precision = "float32") -> Pipeline:
 
     def detect(data: bytes) -> Boxes:
         start = time.perf_counter()
-        picture = decode_image(data)
+        picture = decode_reduced(data, job.shape[1:3]) if fast_decode else Picture.whole(decode_image(data))
         stages = {"decode": time.perf_counter() - start}
-        found = whole([picture], settings)[0]
+        found = whole([picture.pixels], settings)[0]
         for stage, name in (("preprocess", "preprocess"), ("inference", "network"), ("postprocess", "postprocess")):
             stages[name] = found.speed[stage] / 1e3
-        return np.concatenate([found.boxes, found.scores[:, None], found.labels[:, None]], 1), stages
+        boxes = picture.boxes_in_whole(found.boxes)
+        return np.concatenate([boxes, found.scores[:, None], found.labels[:, None]], 1), stages
 
     return Pipeline(detect, __version__)
 
