@@ -14,6 +14,7 @@ using ParallelFor = void (*)(int64_t begin, int64_t end, int64_t grain, Body bod
 
 struct Context {
   ParallelFor parallel = nullptr;  // never null on the CPU
+  int threads = 1;                 // that `parallel` may use: who gives each of them memory needs to know
   void* stream = nullptr;          // cudaStream_t
 };
 

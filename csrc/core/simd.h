@@ -154,51 +154,76 @@ alignas(128) constexpr float kPowers[32] = {
 // 12 ulp at |x| = 87, where the rounding of log2(e) shows (more without a fused multiply-add).
 // AVX-512 looks 2^(i / 32) up, so that |f| <= 1/64 and degree 2 suffices: the additions and the look-up do not take the
 // execution units of the multiplications, which a convolution next to it wants.
-LEYOLO_INLINE vf exp_of(vf x) {
+// Those of an array go step by step together: latencies overlap without a deep queue in the processor.
+template <int N>
+LEYOLO_INLINE void exp_each(vf (&x)[N]) {
   vf const log2e = splat(1.44269504f);
+  vf n[N], p[N];
+#define LEYOLO_EACH _Pragma("GCC unroll 16") for (int i = 0; i < N; ++i)
 #if defined(__AVX512F__)
-  vf const t = pinned(x * log2e);     // not fused: for a huge x, f would not be small
   vf const shift = splat(393216.0f);  // 1.5 * 2^18: adding it leaves 32 t, rounded, in the low bits
-  vf const shifted = t + shift;
-  vf const n = shifted - shift, f = t - n;
-  vf const power = reinterpret_cast<vf>(_mm512_permutex2var_ps(
-      _mm512_load_ps(kPowers), reinterpret_cast<__m512i>(shifted), _mm512_load_ps(kPowers + 16)));
-  vf const p = f * 2.40226507e-1f + 6.93157375e-1f;
-  return reinterpret_cast<vf>(
-      _mm512_scalef_ps(reinterpret_cast<__m512>(power + (power * f) * p), reinterpret_cast<__m512>(n)));
+  vf shifted[N];
+  LEYOLO_EACH x[i] = pinned(x[i] * log2e);  // not fused: for a huge x, f would not be small
+  LEYOLO_EACH shifted[i] = x[i] + shift;
+  LEYOLO_EACH n[i] = shifted[i] - shift;
+  LEYOLO_EACH x[i] = x[i] - n[i];
+  LEYOLO_EACH p[i] = x[i] * 2.40226507e-1f + 6.93157375e-1f;
+  LEYOLO_EACH shifted[i] = reinterpret_cast<vf>(_mm512_permutex2var_ps(
+      _mm512_load_ps(kPowers), reinterpret_cast<__m512i>(shifted[i]), _mm512_load_ps(kPowers + 16)));
+  LEYOLO_EACH p[i] = shifted[i] + (shifted[i] * x[i]) * p[i];
+  LEYOLO_EACH x[i] =
+      reinterpret_cast<vf>(_mm512_scalef_ps(reinterpret_cast<__m512>(p[i]), reinterpret_cast<__m512>(n[i])));
 #else
 #if defined(__AVX2__)
-  x = reinterpret_cast<vf>(
-      _mm256_min_ps(_mm256_set1_ps(87.3f), _mm256_max_ps(_mm256_set1_ps(-87.3f), reinterpret_cast<__m256>(x))));
+  LEYOLO_EACH x[i] = reinterpret_cast<vf>(
+      _mm256_min_ps(_mm256_set1_ps(87.3f), _mm256_max_ps(_mm256_set1_ps(-87.3f), reinterpret_cast<__m256>(x[i]))));
 #elif defined(__aarch64__)
-  x = reinterpret_cast<vf>(vminq_f32(vdupq_n_f32(87.3f), vmaxq_f32(vdupq_n_f32(-87.3f), float32x4_t(x))));
+  LEYOLO_EACH x[i] =
+      reinterpret_cast<vf>(vminq_f32(vdupq_n_f32(87.3f), vmaxq_f32(vdupq_n_f32(-87.3f), float32x4_t(x[i]))));
 #else
-  x = x < splat(-87.3f) ? splat(-87.3f) : x;
-  x = x > splat(87.3f) ? splat(87.3f) : x;
+  LEYOLO_EACH x[i] = x[i] < splat(-87.3f) ? splat(-87.3f) : x[i];
+  LEYOLO_EACH x[i] = x[i] > splat(87.3f) ? splat(87.3f) : x[i];
 #endif
   vf const shift = splat(12582912.0f);  // 1.5 * 2^23: adding it leaves the rounded integer in the low bits
-  vf const shifted = x * log2e + shift;
-  vf const n = shifted - shift;
-  vf const f = x * log2e - n;
-  vf p = splat(1.32647273e-3f);
-  p = p * f + 9.67151299e-3f;
-  p = p * f + 5.55073358e-2f;
-  p = p * f + 2.40222424e-1f;
-  p = p * f + 6.93147004e-1f;
-  p = p * f + 1.0f;  // exactly 1: a bias at x = 0 would add up over the layers of a network
-  return reinterpret_cast<vf>(reinterpret_cast<vi>(p) + (reinterpret_cast<vi>(shifted) << 23));
+  vf shifted[N];
+  LEYOLO_EACH shifted[i] = x[i] * log2e + shift;
+  LEYOLO_EACH n[i] = shifted[i] - shift;
+  LEYOLO_EACH x[i] = x[i] * log2e - n[i];
+  LEYOLO_EACH p[i] = splat(1.32647273e-3f) * x[i] + 9.67151299e-3f;
+  LEYOLO_EACH p[i] = p[i] * x[i] + 5.55073358e-2f;
+  LEYOLO_EACH p[i] = p[i] * x[i] + 2.40222424e-1f;
+  LEYOLO_EACH p[i] = p[i] * x[i] + 6.93147004e-1f;
+  LEYOLO_EACH p[i] = p[i] * x[i] + 1.0f;  // exactly 1: a bias at x = 0 would add up over the layers of a network
+  LEYOLO_EACH x[i] = reinterpret_cast<vf>(reinterpret_cast<vi>(p[i]) + (reinterpret_cast<vi>(shifted[i]) << 23));
 #endif
+}
+
+LEYOLO_INLINE vf exp_of(vf x) {
+  vf one[] = {x};
+  exp_each(one);
+  return one[0];
 }
 
 LEYOLO_INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exp_of(-x)); }
 
 // x * sigmoid(x): relative error below 5 ulp for x >= -10 (12 without FMA); absolute error below 1e-9 for x < -10.
-LEYOLO_INLINE vf silu(vf x) {
+template <int N>
+LEYOLO_INLINE void silu_each(vf (&x)[N]) {
+  vf e[N];
 #if !defined(__AVX512F__)
   // exp_of saturates there, and x alone must not run on. So silu(-infinity) is -1e-36 here; AVX-512 gives torch's NaN.
-  x = x < splat(-87.3f) ? splat(-87.3f) : x;
+  LEYOLO_EACH x[i] = x[i] < splat(-87.3f) ? splat(-87.3f) : x[i];
 #endif
-  return x / (1.0f + exp_of(-x));
+  LEYOLO_EACH e[i] = -x[i];
+  exp_each(e);
+  LEYOLO_EACH x[i] = x[i] / (1.0f + e[i]);
+#undef LEYOLO_EACH
+}
+
+LEYOLO_INLINE vf silu(vf x) {
+  vf one[] = {x};
+  silu_each(one);
+  return one[0];
 }
 
 LEYOLO_INLINE vf activate(Activation a, vf x) {

@@ -73,13 +73,13 @@ void stream(StreamLayer const* layers, int count, char const* x, char* y, int64_
             int64_t window_bytes, Context const& context) {
   check(count > 0 && count <= kMaxLayers && band > 0 && pieces > 0, "stream: needs 1 to ", kMaxLayers,
         " layers, a band and a piece, got ", count, ", ", band, ", ", pieces);
-  int64_t rows = band, bytes = 0;
+  int64_t rows = band;
   for (int i = count - 1; i > 0; --i) {
     rows = stream_rows(rows, layers[i].kernel, layers[i].stride);
     check(layers[i - 1].window_rows >= std::min(rows, layers[i - 1].out_height), "stream: layer ", i - 1,
           " needs a window of ", rows, " rows, got ", layers[i - 1].window_rows);
-    bytes += layers[i - 1].window_rows * layers[i - 1].row_bytes;
   }
+  int64_t const bytes = stream_window_bytes(layers, count);
   check(bytes <= window_bytes, "stream: the windows need ", bytes, " bytes, got ", window_bytes);
   int64_t const height = layers[count - 1].out_height;
   parallel_for(context, 0, pieces, 1, [&](int64_t begin, int64_t end) {

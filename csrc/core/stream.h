@@ -20,6 +20,13 @@ struct StreamLayer {
 // Rows of a layer's output that must be there at once for `rows` rows of the layer after it.
 inline int64_t stream_rows(int64_t rows, int64_t kernel, int64_t stride) { return (rows - 1) * stride + kernel; }
 
+// Of all windows of one piece.
+inline int64_t stream_window_bytes(StreamLayer const* layers, int count) {
+  int64_t bytes = 0;
+  for (int i = 0; i < count - 1; ++i) bytes += layers[i].window_rows * layers[i].row_bytes;
+  return bytes;
+}
+
 // x: whole input of the first layer; y: whole output of the last one. `pieces`: how many threads may share the work,
 // each with windows of its own (`window_bytes` in all for one piece, one layer's after another); where one thread runs
 // neighbouring pieces, no row is computed twice.

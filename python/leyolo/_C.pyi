@@ -48,6 +48,10 @@ def depthwise_conv2d(
     activation: str = "none",
     out: Array | None = None,
 ) -> Array: ...
+def stream_leaves(map_bytes: int, cache_bytes: int, share: float) -> bool: ...
+def stream_windows(
+    layers: Sequence[tuple[int, int, int, int]], cache_bytes: int, share: float
+) -> tuple[int, list[int]]: ...
 def inverted_bottleneck(
     x: Array,
     expand_weight: Array | None,
@@ -60,6 +64,7 @@ def inverted_bottleneck(
     stride: int = 1,
     activation: str = "silu",
     residual: bool = False,
+    share: float = 0.75,
     out: Array | None = None,
 ) -> Array: ...
 def forward(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 
@@ -11,9 +12,19 @@ from leyolo import _C
 from leyolo.bench.limits import Level, Limits, measure
 
 
+def best(threads: int) -> Limits:
+    """Of several measurements: other programs may spoil one of them."""
+    found = [measure(threads=threads, seconds=0.2) for _ in range(5)]
+    levels = tuple(
+        dataclasses.replace(same[0], read=max(level.read for level in same), copy=max(level.copy for level in same))
+        for same in zip(*(each.levels for each in found), strict=True)
+    )
+    return dataclasses.replace(found[0], fma=max(each.fma for each in found), levels=levels)
+
+
 @pytest.fixture(scope="module")
 def one() -> Limits:
-    return measure(threads=1, seconds=0.4)
+    return best(threads=1)
 
 
 def test_relations(one: Limits) -> None:
@@ -32,7 +43,7 @@ def test_relations(one: Limits) -> None:
 def test_more_threads_are_not_slower(one: Limits) -> None:
     cores = len(os.sched_getaffinity(0))
     before = _C.num_threads()
-    many = measure(threads=cores, seconds=0.4)
+    many = best(threads=cores)
     assert _C.num_threads() == before
     assert many.threads == cores
     assert many.fma > 0.8 * one.fma
@@ -42,7 +53,7 @@ def test_more_threads_are_not_slower(one: Limits) -> None:
 
 
 def test_it_repeats_itself(one: Limits) -> None:
-    again = measure(threads=1, seconds=0.4)
+    again = best(threads=1)
     assert again.fma == pytest.approx(one.fma, rel=0.25)
     assert again.levels[0].read == pytest.approx(one.levels[0].read, rel=0.25)
 

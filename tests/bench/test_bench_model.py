@@ -57,7 +57,7 @@ def test_rows(checkpoint: weights.Checkpoint) -> None:
 
 
 @pytest.mark.parametrize("head", ["leyolo", "yolox"])
-@pytest.mark.parametrize("name", [n for n, runtime in NETWORKS.items() if n not in OURS.values() and runtime.usual])
+@pytest.mark.parametrize("name", [n for n, runtime in NETWORKS.items() if n != OURS["float32"] and runtime.usual])
 def test_every_runtime_computes_the_network(name: str, head: str) -> None:
     """In its own process and for a batch, which some unroll; ``benchmark`` itself compares the logits."""
     absent = [package for package in NETWORKS[name].packages if find_spec(package) is None]
@@ -66,12 +66,16 @@ def test_every_runtime_computes_the_network(name: str, head: str) -> None:
     torch.manual_seed(0)
     model = from_torch(build("n", 3, head))
     result = benchmark(model, imgsz=(64, 32), batch=2, threads=1, rounds=1, seconds=0.001, runtimes=[name])
-    if NETWORKS[name].dtype != "float32" and result["skipped"]:
+    dtype = NETWORKS[name].dtype
+    if dtype != "float32" and result["skipped"]:
         pytest.skip(result["skipped"][0]["reason"])
     assert result["skipped"] == []
-    row = result["rows"][1]
-    assert (row["name"], row["dtype"]) == (name, NETWORKS[name].dtype)
+    rows = {row["name"]: row for row in result["rows"]}
+    assert list(rows) == list(dict.fromkeys([OURS["float32"], OURS[dtype], name]))
+    row = rows[name]
+    assert row["dtype"] == dtype
     assert row["version"][0].isdigit()
+    assert row["ratio_to_ours_same_dtype"] == pytest.approx(row["median_ms"] / rows[OURS[dtype]]["median_ms"])
 
 
 def test_other_results_are_refused() -> None:
@@ -108,7 +112,7 @@ def test_reduced_precision_has_its_own_bound() -> None:
     [
         ({"imgsz": 100}, "positive multiples of 32, got 100 x 100"),
         ({"batch": 0}, "batch should be at least 1, got 0"),
-        ({"threads": 0}, "threads should be at least 1, got 0"),
+        ({"threads": 0}, "threads should be between 1 and 256, got 0"),
         ({"rounds": -1}, "rounds should be at least 1, got -1"),
         ({"runtimes": ["torch folde"]}, "Did you mean 'torch folded'"),
     ],

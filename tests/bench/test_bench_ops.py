@@ -61,7 +61,7 @@ def test_rows(op: str) -> None:
     assert rows[next(name for name in rows if name.startswith("torch"))]["version"] == torch.__version__
     assert ours["of_limit"] == pytest.approx(row["of_limit"] * row["ratio_to_ours"])
     assert report["environment"]["imgsz"] == 64
-    assert report["environment"]["limits"]["fma"] > 0
+    assert report["environment"]["limits"]["gflop_per_s"] > 0
 
 
 @pytest.mark.parametrize("op", ops.OPS)
@@ -138,7 +138,7 @@ def test_a_part_is_no_whole() -> None:
     [
         ({"ops": ["nsm"]}, "no benchmark is called 'nsm'.*Did you mean 'nms'"),
         ({"imgsz": 100}, "multiple of 32, got 100"),
-        ({"threads": 0}, "at least 1"),
+        ({"threads": 999}, "between 1 and 256, got 999"),
         ({"rounds": 0}, "at least 1"),
         ({"size": "x"}, "no model is called 'x'"),
     ],
@@ -181,8 +181,7 @@ def report() -> dict[str, Any]:
         *(row("box_iou", "alone", "leyolo", 90), row("box_iou", "far below", "leyolo", 60)),
         *(row("box_iou", "far below", "torch", 0.1), row("nms", "uncounted", "leyolo", 1, None)),
     ]
-    levels = [{"name": "L1", "read": 400.0}, {"name": "DRAM", "read": 20.0}]
-    limits = {"fma": 200.0, "levels": levels}
+    limits = {"gflop_per_s": 200.0, "read_gb_per_s": {"L1": 400.0, "DRAM": 20.0}}
     surroundings = {"size": "n", "imgsz": 640, "threads": 2, "processor": "a processor", "limits": limits}
     return {"environment": surroundings, "rows": rows}
 
@@ -228,4 +227,10 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Image.open(picture).width > 500
     assert main(["benchmark", "ops", "--op", "letterbx"]) == 2
     assert "Did you mean 'letterbox'" in capsys.readouterr().err
-    assert main(["benchmark", "ops", "--op", "fcos", "--plot", str(tmp_path / "no" / "where.png")]) == 2
+    for unwritable in (tmp_path / "no" / "where.png", tmp_path / "where.xyz"):
+        assert main(["benchmark", "ops", "--op", "fcos", "--plot", str(unwritable)]) == 2
+        assert "operator" not in capsys.readouterr().out  # nothing has been measured
+    assert main(["benchmark", "ops", "--op", "fcos", "--imgsz", "64", "--rounds", "1", "--plot", str(picture)]) == 2
+    out, err = capsys.readouterr()
+    assert "fcos" in out  # what was measured is not lost
+    assert "nothing to draw" in err

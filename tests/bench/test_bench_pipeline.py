@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from leyolo import weights
+from leyolo import _C, weights
 from leyolo.bench.picture import HEIGHT, WIDTH, street
 from leyolo.bench.pipeline import BenchmarkError, benchmark, compare
 from leyolo.bench.runtimes import PIPELINES
@@ -49,9 +49,11 @@ def test_rows(checkpoint: weights.Checkpoint, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PRESENT)
 def test_every_pipeline_finds_the_official_boxes(shared: Path, side: int, name: str) -> None:
     """What we are compared with is right itself. In this process, as far as the runtimes bear each other."""
-    if name != "leyolo":
+    if not name.startswith("leyolo"):
         pytest.importorskip("cv2")
     dtype = PIPELINES[name].dtype
+    if name == "leyolo bf16" and not _C.cpu_features()["bf16_dot"]:
+        pytest.skip("this CPU has no AVX512-BF16, or LEYOLO_ISA lowers the instruction set")
     data = (shared / "data/images/bus.jpg").read_bytes()
     job = Job(weights.load(shared / "weights/LeYOLONano.pt"), (1, side, side, 3), torch.get_num_threads())
     found, stages = PIPELINES[name].load(job).detect(data)
@@ -90,7 +92,7 @@ def test_other_boxes_are_refused() -> None:
     [
         ({"imgsz": (64, 100)}, "positive multiples of 32, got 64 x 100"),
         ({"runtimes": ["torch channels-last"]}, "Did you mean 'torch channels_last'"),
-        ({"threads": 0}, "threads should be at least 1, got 0"),
+        ({"threads": 0}, "threads should be between 1 and 256, got 0"),
     ],
 )
 def test_rejects(checkpoint: weights.Checkpoint, options: dict[str, Any], expected: str) -> None:
@@ -105,6 +107,6 @@ def test_a_picture_that_is_none_is_refused_before_anything_is_loaded(
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 no picture")
     with pytest.raises(InputError):
         benchmark(checkpoint, source=tmp_path / "a.jpg", loading=loaded.append)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"b\.jpg: no such file"):
         benchmark(checkpoint, source=tmp_path / "b.jpg", loading=loaded.append)
     assert loaded == []

@@ -39,8 +39,9 @@ def test_who_takes_part() -> None:
 def test_missing_runtimes_are_listed(
     checkpoint: weights.Checkpoint, child: Child, name: str, module: str, install: str
 ) -> None:
-    # `ncnn` stands in for itself, so that the first absent module is the one that is asked about.
-    child(f"import sys; sys.modules.setdefault('ncnn', sys); sys.modules[{module!r}] = None")
+    # Something stands in for `ncnn`, so that the first absent module is the one that is asked about.
+    ncnn = "types.SimpleNamespace(__version__='1')"
+    child(f"import sys, types; sys.modules.setdefault('ncnn', {ncnn}); sys.modules[{module!r}] = None")
     result = _benchmark(checkpoint, name)
     assert [row["name"] for row in result["rows"]] == ["leyolo"]
     (skipped,) = result["skipped"]

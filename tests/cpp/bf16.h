@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/bf16.h"
-#include "core/bf16_round.h"
+#include "core/half.h"
 #include "tensor.h"
 
 // `from` rounded to bfloat16; `from` then holds the rounded values.
@@ -15,13 +15,12 @@ inline Array to_bf16(Array& from) {
   return to;
 }
 
-// Weights [out, rest] as the kernels see them: scaled for the activation, rounded, and scaled back.
+// Weights as the kernels see them: scaled for the activation, rounded, and scaled back.
 inline std::vector<double> packed_weights(Array& weight, leyolo::Activation a) {
-  int64_t const out = weight.view.shape[0], rest = weight.view.numel() / out;
+  float const scale = leyolo::bf16_scale(a);
   std::vector<double> all;
-  for (int64_t o = 0; o < out; ++o)
-    for (leyolo::bfloat16 w : leyolo::round_together(weight.data() + o * rest, rest, leyolo::bf16_scale(a)))
-      all.push_back(double(w) / double(leyolo::bf16_scale(a)));
+  for (int64_t i = 0; i < weight.view.numel(); ++i)
+    all.push_back(double(leyolo::bfloat16(scale * weight.data()[i])) / double(scale));
   return all;
 }
 

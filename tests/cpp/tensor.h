@@ -37,5 +37,6 @@ inline Array random_array(std::initializer_list<int64_t> shape, float low, float
 inline leyolo::Context test_context() {
   leyolo::Context context;
   context.parallel = leyolo::own_pool;
+  context.threads = leyolo::num_threads();
   return context;
 }

@@ -8,6 +8,7 @@
 #include "ops/box_iou/box_iou.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/detect_decode/detect_decode.h"
+#include "ops/inverted_bottleneck/inverted_bottleneck.h"
 #include "ops/letterbox/letterbox.h"
 #include "ops/nms/nms.h"
 #include "ops/ota/ota.h"
@@ -117,4 +118,20 @@ TEST(allocation_free_convolutions) {
   CHECK(allocations_of([&] {
           conv2d(x.view, packed.view, View(), y.view, View(), 3, {1, 1, Activation::silu}, test_context());
         }) == 0);
+}
+
+TEST(allocation_free_inverted_bottleneck) {
+  Array x = random_array({1, 40, 40, 24}, -1, 1), expand = random_array({48, 24, 1, 1}, -1, 1),
+        depthwise = random_array({48, 1, 3, 3}, -1, 1), project = random_array({24, 48, 1, 1}, -1, 1);
+  Array y(DType::f32, {1, 40, 40, 24});
+  for (double share : {0.0, 1e9}) {
+    InvertedBottleneck params;
+    params.model.share = share;
+    Array workspace(DType::u8, {inverted_bottleneck_workspace(x.view, expand.view, depthwise.view, project.view, y.view,
+                                                              params, test_context())});
+    CHECK(allocations_of([&] {
+            inverted_bottleneck(x.view, expand.view, View(), depthwise.view, View(), project.view, View(), y.view,
+                                workspace.view, params, test_context());
+          }) == 0);
+  }
 }

@@ -1,6 +1,12 @@
 #include "check.h"
+#include "core/isa.h"
 #include "ops/box_iou/box_iou.h"
+#include "ops/box_iou/box_iou_tile.h"
 #include "tensor.h"
+
+namespace leyolo {
+LEYOLO_SIMD(void box_iou_pairs(IouArgs<float> const&))
+}
 
 using namespace leyolo;
 
@@ -42,6 +48,32 @@ TEST(box_iou_is_its_scalar_formula_in_every_tail) {
           }
       }
     }
+}
+
+// As for results that no cache holds, from every place that a row may begin at.
+TEST(box_iou_past_the_caches_is_the_same) {
+  int const rows = 3;
+  Array one = boxes(1, rows, 1), others = boxes(1, kIouColumns, 2);
+  IouBox<float> row[rows];
+  for (int i = 0; i < rows; ++i) row[i] = iou_box<float>(one.data() + 4 * i, BoxFormat::xyxy, BoxIou::generalized);
+  for (int columns : {1, 15, 16, 17, 200, kIouColumns}) {
+    IouTile<float> tile;
+    fill_tile(tile, others.data(), columns, BoxFormat::xyxy, BoxIou::generalized);
+    for (int offset = 0; offset < 17; ++offset) {
+      int const pitch = columns + 1;  // the value between the rows stays as it is
+      Array plain(DType::f32, {rows * pitch}), past(DType::f32, {offset + rows * pitch});
+      std::fill_n(plain.data(), plain.view.numel(), 7.0f);
+      std::fill_n(past.data(), past.view.numel(), 7.0f);
+      IouArgs<float> args{row, &tile,        rows,    columns, pitch,   BoxIou::generalized,
+                          0,   plain.data(), nullptr, nullptr, nullptr, false};
+      LEYOLO_PICK(box_iou_pairs)(args);
+      args.out = past.data() + offset, args.past_caches = true;
+      LEYOLO_PICK(box_iou_pairs)(args);
+      for (int i = 0; i < offset; ++i) CHECK(past.data()[i] == 7);
+      for (int i = 0; i < rows * pitch; ++i) CHECK(past.data()[offset + i] == plain.data()[i]);
+      CHECK(plain.data()[columns] == 7 && plain.data()[0] != 7);
+    }
+  }
 }
 
 TEST(box_iou_backward_is_its_scalar_formula_in_every_tail) {

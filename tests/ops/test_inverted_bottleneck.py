@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 import leyolo._C as C
 from cases import ACTIVATIONS, FLOATS, channels_last, compiled_equals_eager, opcheck
+from leyolo.models.config import CONFIGS, SIZES
 from leyolo.ops import inverted_bottleneck
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck_reference
 
@@ -62,6 +64,47 @@ def test_numpy_gives_the_same_bits(shape: tuple[Any, ...]) -> None:
     assert tensors[0] is not None
     y = C.inverted_bottleneck(tensors[0].permute(0, 2, 3, 1).numpy(), *arrays, **options)
     assert np.array_equal(y, inverted_bottleneck(*tensors, **options).permute(0, 2, 3, 1).numpy())
+
+
+def blocks(size: str) -> list[tuple[Any, ...]]:
+    """The shapes of all blocks of a network, as in SHAPES, at an image size that makes maps of odd sizes."""
+    found = []
+    for layer in CONFIGS[size].layers:
+        if layer.kind == "bottleneck":
+            side = 96 // layer.reduction * layer.stride
+            middle = layer.expand if layer.has_expansion else layer.in_channels
+            shape = 1, side, side, layer.in_channels, middle, layer.out_channels
+            found.append((*shape, layer.kernel, layer.stride, layer.has_expansion, layer.residual))
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_row_by_row_gives_the_same_bits_in_every_block(size: str) -> None:
+    assert len(blocks(size)) > 10
+    before = C.num_threads()
+    try:
+        for shape in blocks(size):
+            tensors, options = make(shape, torch.float32)
+            x, *weights = [
+                None if t is None else t.permute(0, 2, 3, 1).numpy() if i == 0 else t.numpy()
+                for i, t in enumerate(tensors)
+            ]
+            C.set_num_threads(1)
+            expected = C.inverted_bottleneck(x, *weights, **options, share=math.inf)
+            assert np.isfinite(expected).all()
+            for threads in (1, 2, 3):
+                C.set_num_threads(threads)
+                assert np.array_equal(C.inverted_bottleneck(x, *weights, **options, share=0), expected)
+    finally:
+        C.set_num_threads(before)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_maps_that_leave_the_cache(stride: int, as_good_as_torch: Callable[..., None]) -> None:
+    """What the byte model streams by itself on any machine: float32, and half precision through copies."""
+    rows = 4 * C.cpu_features()["l2_bytes"] // (4 * 64 * 32)
+    tensors, options = make((1, rows, 32, 16, 64, 16, 3, stride, True, stride == 1), torch.float32)
+    as_good_as_torch(inverted_bottleneck(*tensors, **options), inverted_bottleneck_reference, *tensors, **options)
 
 
 @pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[3], SHAPES[4]])

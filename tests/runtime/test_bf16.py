@@ -15,6 +15,7 @@ import torch
 
 import leyolo._C as C
 from leyolo import LeYOLO
+from leyolo.geometry import anchor_points
 from leyolo.models.config import CONFIGS
 from leyolo.models.fused import FusedNetwork
 from leyolo.models.network import build
@@ -94,21 +95,46 @@ def test_the_way_it_is_called_changes_nothing(official: Checkpoint) -> None:
 
 
 @needs_bf16
+def test_candidates_are_those_of_the_logits(official: Checkpoint) -> None:
+    """The box branch is kept in float32 from its last depthwise layer on, so boxes differ in their rounding."""
+    engine = Engine(official, dtype="bf16")
+    x = np.random.default_rng(0).random((3, 96, 160, 3), np.float32)
+    x[1:, 20:70, 30:90] = 0.9
+    centers, strides = anchor_points(96, 160, (8, 16, 32))
+    boxes, scores, labels, counts = C.detect_decode(engine(x), centers, strides, score_threshold=0.001)
+    assert (counts > 0).all()
+    threads = C.num_threads()
+    try:
+        for n in (1, 2):
+            C.set_num_threads(n)
+            found = engine.detect(x, score_threshold=0.001)
+            assert np.array_equal(found[3], counts)
+            for image, count in enumerate(counts):
+                assert np.array_equal(found[1][image, :count], scores[image, :count])
+                assert np.array_equal(found[2][image, :count], labels[image, :count])
+                assert 1e-3 < np.abs(found[0][image, :count] - boxes[image, :count]).max() < 2
+    finally:
+        C.set_num_threads(threads)
+
+
+@needs_bf16
 @pytest.mark.parametrize("imgsz", [320, 640])
 def test_the_same_objects(imgsz: int, shared: Path) -> None:
     weights, bus = shared / "weights" / "LeYOLONano.pt", shared / "data" / "images" / "bus.jpg"
-    (expected,) = LeYOLO(weights)(bus, imgsz=imgsz, conf=0.5)
+    (expected,) = LeYOLO(weights)(bus, imgsz=imgsz, conf=0.4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = LeYOLO(weights, dtype="bf16")
-        (found,) = model(bus, imgsz=imgsz, conf=0.5)
+        (found,) = model(bus, imgsz=imgsz, conf=0.4)
     assert model.dtype == "bfloat16"
-    assert len(found) == len(expected) > 3
-    nearest = np.abs(found.boxes.xyxy[:, None] - expected.boxes.xyxy[None]).max(-1).argmin(1)
-    assert sorted(nearest) == list(range(len(expected)))
-    assert np.array_equal(found.boxes.cls, expected.boxes.cls[nearest])
-    np.testing.assert_allclose(found.boxes.xyxy, expected.boxes.xyxy[nearest], atol=6)
-    np.testing.assert_allclose(found.boxes.conf, expected.boxes.conf[nearest], atol=0.03)
+    for these, others in ((found, expected), (expected, found)):
+        sure = these.boxes[these.boxes.conf > 0.5]  # far enough from the threshold
+        assert len(sure) > 3
+        overlaps = C.box_iou(*(np.ascontiguousarray(boxes.xyxy) for boxes in (sure, others.boxes)))
+        twins = overlaps.argmax(1)
+        assert (overlaps.max(1) > 0.9).all()
+        assert np.array_equal(sure.cls, others.boxes.cls[twins])
+        np.testing.assert_allclose(sure.conf, others.boxes.conf[twins], atol=0.05)
 
 
 def small_program() -> tuple[np.ndarray, int, list[np.ndarray]]:

@@ -171,3 +171,17 @@ def test_a_chain_knows_its_windows() -> None:
     chain: Chain = chains(b.steps, EVERYTHING)[0]
     held = [rows * s.y.buffer.width * s.y.channels for rows, s in zip(chain.rows, b.steps[1:5], strict=True)]
     assert chain.window_size == sum(held)
+
+
+def test_the_byte_model() -> None:
+    assert C.stream_leaves(1501, 1000, 0.75)
+    assert not C.stream_leaves(1500, 1000, 0.75)
+    # A band of 8 rows reads 10 rows of the first layer; twice as many are kept.
+    layers = [(100, 1, 1, 10), (100, 3, 1, 5), (100, 1, 1, 0)]
+    assert C.stream_windows(layers, 280, 1.0) == (8, [20, 16])
+    assert C.stream_windows(layers, 279, 1.0) == (4, [12, 8])
+    assert C.stream_windows(layers, 10, 1.0)[0] == 0
+    with pytest.raises(ValueError, match="at least two layers"):
+        C.stream_windows(layers[:1], 280, 1.0)
+    with pytest.raises(ValueError, match="sizes must be positive"):
+        C.stream_windows([(0, 1, 1, 10), *layers], 280, 1.0)

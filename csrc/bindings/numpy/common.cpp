@@ -91,6 +91,7 @@ View workspace(int64_t size, DType dtype) {
 Context numpy_context() {
   Context context;
   context.parallel = own_pool;
+  context.threads = num_threads();
   return context;
 }
 

@@ -93,6 +93,7 @@ OnDevice::OnDevice(Tensor const& t) {
     context_.stream = current_stream(t.get_device_index());
   } else {
     context_.parallel = torch_pool;
+    context_.threads = int(torch::stable::get_num_threads());
   }
 }
 

@@ -26,9 +26,11 @@ Tensor torch_inverted_bottleneck(Tensor const& x, OptionalTensor const& expand_w
   Tensor const y = empty_nhwc(x, xv.shape[0], pw.shape[0], conv_output_size(xv.shape[1], k, stride, k / 2),
                               conv_output_size(xv.shape[2], k, stride, k / 2));
   View const yv = view_nhwc(y, "inverted_bottleneck: y");
-  Tensor const workspace = empty(x, {inverted_bottleneck_workspace(xv, ew, dw, pw, yv)}, ScalarType::Byte);
+  OnDevice const context(x);
+  Tensor const workspace =
+      empty(x, {inverted_bottleneck_workspace(xv, ew, dw, pw, yv, params, context)}, ScalarType::Byte);
   inverted_bottleneck(xv, ew, eb, dw, db, pw, pb, yv, view(workspace, "inverted_bottleneck: workspace"), params,
-                      OnDevice(x));
+                      context);
   return y;
 }
 

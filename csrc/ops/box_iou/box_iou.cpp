@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cache.h"
 #include "core/cpu.h"
 #include "core/dispatch.h"
 #include "ops/box_iou/box_iou_args.h"
@@ -82,7 +83,7 @@ struct Backward {
       int const columns = int(std::min<int64_t>(kIouColumns, m - j));
       fill(tile, boxes2 + 4 * (batch * m + j), columns, params);
       gradients({row, &tile, count, columns, m, params.kind, A(params.eps), nullptr, g + (batch * n + first) * m + j,
-                 total, nullptr});
+                 total, nullptr, false});
     }
     for (int i = 0; i < count; ++i)
       iou_box_gradient(mine + 4 * i, params.format, params.kind, total[i], to + 4 * (batch * n + first + i));
@@ -98,7 +99,7 @@ struct Backward {
       int const rows = int(std::min<int64_t>(kIouRows, n - i));
       fill(row, boxes1 + 4 * (batch * n + i), rows, params);
       gradients({row, &tile, rows, count, m, params.kind, A(params.eps), nullptr, g + (batch * n + i) * m + first,
-                 nullptr, &total});
+                 nullptr, &total, false});
     }
     for (int j = 0; j < count; ++j)
       iou_box_gradient(mine + 4 * j, params.format, params.kind, box_at(total, j), to + 4 * (batch * m + first + j));
@@ -124,6 +125,12 @@ void backward_cpu(View gradient, View boxes1, View boxes2, View gradient1, View 
       });
     }
   });
+}
+
+// Writing past the caches spares reading what is overwritten, but the reader finds nothing in them.
+bool exceeds_caches(int64_t bytes) {
+  CacheSizes const& caches = cache_sizes();
+  return bytes > std::max(caches.l3, 4 * caches.l2);
 }
 
 void check_boxes(View boxes1, View boxes2) {
@@ -169,19 +176,23 @@ void box_iou_backward(View gradient, View boxes1, View boxes2, View gradient1, V
 void box_iou_cpu(View boxes1, View boxes2, View out, IouParams const& params, Context const& context) {
   int64_t const n = boxes1.shape[1], m = boxes2.shape[1];
   int64_t const down = pieces(n, kIouRows), across = pieces(m, kIouColumns);
+  bool const past_caches = exceeds_caches(out.numel() * size_of(out.dtype));
   for_float(boxes1.dtype, "box_iou", [&](auto zero) {
     using T = decltype(zero);
     using A = accumulator_t<T>;
-    parallel_for(context, 0, boxes1.shape[0] * down * across, 2, [&](int64_t begin, int64_t end) {
+    parallel_for(context, 0, boxes1.shape[0] * across * down, 2, [&](int64_t begin, int64_t end) {
       IouBox<A> row[kIouRows];
       IouTile<A> tile;
+      int64_t in_tile = -1;  // it serves one piece of boxes1 after the other
       for (int64_t t = begin; t < end; ++t) {
-        int64_t const batch = t / (down * across), i = t / across % down * kIouRows, j = t % across * kIouColumns;
+        int64_t const piece = t / down, batch = piece / across, i = t % down * kIouRows,
+                      j = piece % across * kIouColumns;
         int const rows = int(std::min<int64_t>(kIouRows, n - i)), columns = int(std::min<int64_t>(kIouColumns, m - j));
+        if (piece != in_tile) fill(tile, boxes2.as<T>() + 4 * (batch * m + j), columns, params);
+        in_tile = piece;
         fill(row, boxes1.as<T>() + 4 * (batch * n + i), rows, params);
-        fill(tile, boxes2.as<T>() + 4 * (batch * m + j), columns, params);
         pairs({row, &tile, rows, columns, m, params.kind, A(params.eps), out.as<A>() + (batch * n + i) * m + j, nullptr,
-               nullptr, nullptr});
+               nullptr, nullptr, past_caches});
       }
     });
   });

@@ -19,16 +19,50 @@ LEYOLO_INLINE float sum(vf v) {
   return s;
 }
 
-template <BoxIou kind>
+// Values up to where a whole vector may be stored past the caches.
+LEYOLO_INLINE int unaligned(float const* p) {
+  return int(-reinterpret_cast<__UINTPTR_TYPE__>(p) % sizeof(vf) / sizeof(float));
+}
+LEYOLO_INLINE void store_past_caches(float* p, vf v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, reinterpret_cast<__m512>(v));
+#elif defined(__AVX2__)
+  _mm256_stream_ps(p, reinterpret_cast<__m256>(v));
+#elif defined(__x86_64__)
+  _mm_stream_ps(p, reinterpret_cast<__m128>(v));
+#else
+  store(p, v);
+#endif
+}
+// Before another thread may look for what was stored past the caches.
+LEYOLO_INLINE void finish_stores() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+template <BoxIou kind, bool past_caches>
 LEYOLO_INLINE void pairs(IouArgs<float> const& a) {
   for (int i = 0; i < a.rows; ++i) {
     IouBox<vf> const box = broadcast(a.row[i]);
     float* const out = a.out + i * a.pitch;
     IouPair<kind, false, vf, float> pair;
+    auto const score = [&](int j) LEYOLO_LAMBDA { return pair.score(box, columns_at(*a.tile, j), a.eps); };
     int j = 0;
-    for (; j + kLanes <= a.columns; j += kLanes) store(out + j, pair.score(box, columns_at(*a.tile, j), a.eps));
-    if (j < a.columns) store_part(out + j, pair.score(box, columns_at(*a.tile, j), a.eps), a.columns - j);
+    if (past_caches) {
+      int const head = unaligned(out);
+      j = head < a.columns ? head : a.columns;
+      if (j > 0) store_part(out, score(0), j);
+    }
+    for (; j + kLanes <= a.columns; j += kLanes)
+      past_caches ? store_past_caches(out + j, score(j)) : store(out + j, score(j));
+    if (j < a.columns) store_part(out + j, score(j), a.columns - j);
   }
+  if (past_caches) finish_stores();
+}
+template <BoxIou kind>
+LEYOLO_INLINE void pairs(IouArgs<float> const& a) {
+  a.past_caches ? pairs<kind, true>(a) : pairs<kind, false>(a);
 }
 
 template <BoxIou kind>

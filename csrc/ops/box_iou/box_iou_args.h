@@ -7,10 +7,11 @@ namespace leyolo {
 
 // Boxes are taken in pieces of this size: prepared once, used by a whole piece of partners.
 constexpr int kIouRows = 64, kIouColumns = 256;
+constexpr int kIouPad = 16;  // values that may be read behind the last box
 
 template <class A>
 struct IouTile {
-  A plane[kIouPlanes][kIouColumns];  // the fields of IouBox; whole vectors may be read behind the last box
+  A plane[kIouPlanes][kIouColumns + kIouPad];  // the fields of IouBox
 };
 
 // `rows` boxes against the `columns` boxes of a tile; out and g point at the pair (0, 0) of a matrix with rows of
@@ -27,6 +28,7 @@ struct IouArgs {
   A const* g;
   IouBox<A>* row_gradient;      // [rows], added to; or null
   IouTile<A>* column_gradient;  // added to; or null
+  bool past_caches;             // `out` is larger than they are: written to memory directly
 };
 
 }  // namespace leyolo

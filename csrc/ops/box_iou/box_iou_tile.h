@@ -22,9 +22,8 @@ void put_box(IouTile<A>& t, int j, IouBox<A> const& b) {
 template <class A, class T>
 void fill_tile(IouTile<A>& tile, T const* boxes, int count, BoxFormat format, BoxIou kind) {
   for (int j = 0; j < count; ++j) put_box(tile, j, iou_box<A>(boxes + 4 * j, format, kind));
-  // The rest of the last vector repeats the last box: no NaN that is not there.
-  int const whole = std::min(kIouColumns, (count + 15) / 16 * 16);
-  for (int j = count; j < whole; ++j) put_box(tile, j, box_at(tile, count - 1));
+  // Behind them is the last box again: no NaN that is not there.
+  for (int j = count; j < count + kIouPad; ++j) put_box(tile, j, box_at(tile, count - 1));
 }
 
 }  // namespace leyolo

@@ -5,6 +5,7 @@
 #include "core/convert.h"
 #include "core/cpu.h"
 #include "core/dispatch.h"
+#include "core/transpose.h"
 
 namespace leyolo {
 
@@ -54,12 +55,18 @@ void conv2d_pack(View weight, View bias, View packed) {
     T const* w = weight.as<T>();
     Conv2dTiles const tiles = Conv2dTiles::of(int(out), lanes());
     for (int64_t i = 0, channel = 0; i < tiles.count; ++i) {
-      int64_t const width = tiles.width(int(i)) * lanes();
+      int64_t const width = tiles.width(int(i)) * lanes(), last = channel + width;
+      if constexpr (std::is_same_v<T, float>)
+        if (k == 1) {  // packed anew at every call of some ops
+          for (; channel < last; channel += lanes(), to += lanes())
+            transpose(w + channel * in, in, out - channel, in, to, width);
+          to += (in - 1) * width;
+          continue;
+        }
       for (int64_t tap = 0; tap < k * k; ++tap)
         for (int64_t c = 0; c < in; ++c)
-          for (int64_t o = channel; o < channel + width; ++o)
-            *to++ = o < out ? float(w[(o * in + c) * k * k + tap]) : 0.0f;
-      channel += width;
+          for (int64_t o = channel; o < last; ++o) *to++ = o < out ? float(w[(o * in + c) * k * k + tap]) : 0.0f;
+      channel = last;
     }
     for (int64_t o = 0; o < padded(out); ++o) *to++ = bias && o < out ? float(bias.as<T>()[o]) : 0.0f;
   });

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/bf16.h"
-#include "core/bf16_round.h"
 #include "core/check.h"
+#include "core/half.h"
 #include "core/isa.h"
 
 namespace leyolo {
@@ -46,9 +46,6 @@ void conv2d_bf16_pack(View weight, View bias, Activation activation, View packed
   check(packed.dtype == DType::i32 && packed.numel() == conv2d_bf16_packed_size(out, in, k),
         "conv2d: packed must be int32 of conv2d_bf16_packed_size, got ", packed);
   float const scale = bf16_scale(activation);
-  std::vector<std::vector<bfloat16>> rows;  // [out][in, k, k]
-  for (int64_t o = 0; o < out; ++o)
-    rows.push_back(round_together(weight.as<float>() + o * in * k * k, in * k * k, scale));
   auto* to = packed.as<uint32_t>();
   Conv2dTiles const tiles = Conv2dTiles::of(int(out), kLanes);
   for (int64_t i = 0, channel = 0; i < tiles.count; ++i) {
@@ -57,7 +54,8 @@ void conv2d_bf16_pack(View weight, View bias, Activation activation, View packed
       for (int64_t c = 0; c < in; c += 2)
         for (int64_t o = channel; o < channel + width; ++o) {
           auto const bits = [&](int64_t input) {
-            return o < out && input < in ? rows[size_t(o)][size_t(input * k * k + tap)].bits : uint16_t(0);
+            return o < out && input < in ? bfloat16(scale * weight.as<float>()[(o * in + input) * k * k + tap]).bits
+                                         : uint16_t(0);
           };
           *to++ = uint32_t(bits(c)) | uint32_t(bits(c + 1)) << 16;
         }

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/bf16.h"
-#include "core/bf16_round.h"
 #include "core/check.h"
+#include "core/half.h"
 #include "core/isa.h"
 
 namespace leyolo {
@@ -47,9 +47,9 @@ void depthwise_bf16_pack(View weight, View bias, Activation activation, View pac
     block = Blocks::size(channels - first);
     for (int place = 0; place < block; ++place) {
       int const c = first + Blocks::channel(block, place);
-      auto const taps = c < channels ? round_together(weight.as<float>() + c * k * k, k * k, scale)
-                                     : std::vector<bfloat16>(size_t(k * k));
-      auto const bits = [&](int ky, int kx) { return taps[size_t(ky * k + kx)].bits; };
+      auto const bits = [&](int ky, int kx) {
+        return c < channels ? bfloat16(scale * weight.as<float>()[(c * k + ky) * k + kx]).bits : uint16_t(0);
+      };
       for (int ky = 0; ky < k; ++ky)
         for (int m = 0; m < pairs; ++m) {
           bool const alone = 2 * m + 1 == k;

@@ -6,6 +6,7 @@
 #include "core/convert.h"
 #include "core/cpu.h"
 #include "core/dispatch.h"
+#include "core/transpose.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d_checks.h"
 
 namespace leyolo {
@@ -32,9 +33,15 @@ void depthwise_pack(View weight, View bias, View packed) {
     using T = decltype(zero);
     T const *w = weight.as<T>(), *b = bias ? bias.as<T>() : nullptr;
     float* to = packed.as<float>();
-    for (int64_t first = 0; first < width; first += lanes())
+    for (int64_t first = 0; first < width; first += lanes()) {
+      if constexpr (std::is_same_v<T, float>) {
+        transpose(w + first * taps, taps, channels - first, taps, to, lanes());
+        to += taps * lanes();
+        continue;
+      }
       for (int64_t tap = 0; tap < taps; ++tap)
         for (int64_t c = first; c < first + lanes(); ++c) *to++ = c < channels ? float(w[c * taps + tap]) : 0.0f;
+    }
     for (int64_t c = 0; c < width; ++c) *to++ = b && c < channels ? float(b[c]) : 0.0f;
   });
 }

@@ -1,5 +1,6 @@
-// Depthwise convolution: strips of S output pixels x one vector of channels. Each input vector of a row is loaded once
-// and used for every output of the strip that it touches.
+// Depthwise convolution: tiles of ROWS output rows x S output pixels x one vector of channels. Each input vector is
+// loaded once and used for every output of the tile that it touches. The sums of an output run over the taps row by row
+// whatever tile it falls into.
 #include "core/simd.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d_args.h"
 
@@ -7,8 +8,20 @@ namespace leyolo::LEYOLO_ISA {
 
 namespace {
 
-// Accumulators, one row of weights and one input vector fill the registers.
-constexpr int kStrip = kRegisters == 32 ? 10 : 5;
+// Two rows of accumulators, two rows of weights of a 5x5 kernel and one input vector fill 32 registers; of 16 they
+// leave none, and the weights come from the L1 cache. The narrow strip is for what the wide one does not divide.
+constexpr int kStrip = kRegisters == 32 ? 10 : 5, kNarrow = 5;
+
+// Rows of a tile: a second one pays where the compiler can multiply and add by a weight that lies in memory.
+constexpr int kRows = kRegisters == 32 || kLanes == 8 ? 2 : 1;
+
+// Outputs that are activated together.
+constexpr int kBatch = kLanes == 8 ? 1 : 5;
+
+// Whether a tile prefetches the next one during its activation, which leaves the caches idle: with stride 2 more lines
+// are read for an output than the L2 cache delivers while its taps are summed. Only where a vector is a whole line.
+template <int STRIDE>
+constexpr bool kPrefetch = STRIDE == 2 && kLanes == 16;
 
 template <bool TAIL>
 LEYOLO_INLINE vf load_channels(float const* p, int count) {
@@ -26,141 +39,172 @@ LEYOLO_INLINE void store_channels(float* p, vf v, int count) {
     store(p, v);
 }
 
-// One output row: the tap rows inside the image, as pointers to channel 0 of pixel 0.
-struct Row {
-  float const* x;
-  float const* weight;  // of the first tap row, first vector of channels
+// Output rows that are made together.
+struct Rows {
+  float const* x;  // input row that tap row `first` of the first output row reads, channel 0 of pixel 0
   float* y;
-  int taps;
+  int first, last;  // tap rows of the first output row, counted on into the rows below it, that lie inside the image
 };
 
-// Weights lie per vector of channels, all its taps together: constant offsets in the inner loop.
-// CHECK: some input columns lie outside the image.
-template <int K, int STRIDE, int S, bool CHECK, bool TAIL>
-LEYOLO_INLINE void strip(DepthwiseArgs const& a, Row const& r, long long column, int channel, int count) {
-  vf acc[S];
-#pragma GCC unroll 16
-  for (int i = 0; i < S; ++i) acc[i] = vf{};
-  long long const first = column * STRIDE - a.padding_w;
-  float const* w = r.weight + static_cast<long long>(channel) * K * K;
-  for (int ky = 0; ky < r.taps; ++ky, w += K * kLanes) {
-    float const* x = r.x + (ky * a.width + first) * a.x_pitch + channel;
-    vf weight[K];
-#pragma GCC unroll 16
-    for (int kx = 0; kx < K; ++kx) weight[kx] = load(w + kx * kLanes);
+// Out of line: rare, and unrolled it would only crowd the instruction cache.
+__attribute__((noinline)) vf other_activation(Activation a, vf x) { return activate(a, x); }
+
+// Weights lie per vector of channels, all its taps together: constant offsets in the inner loop. `ahead`: floats from
+// here to the input of the next tile.
+template <int K, int STRIDE, int ROWS, int S, bool TAIL>
+LEYOLO_INLINE void tile(DepthwiseArgs const& a, Rows const& r, long long column, int channel, int count,
+                        long long ahead) {
+  constexpr int kColumns = (S - 1) * STRIDE + K;
+  // Copies: stores of floats might change what is read through a reference.
+  long long const x_pitch = a.x_pitch, x_row = a.width * x_pitch, y_pitch = a.y_pitch, y_row = a.out_width * y_pitch;
+  long long const left = column * STRIDE - a.padding_w;
+  // With a padding of at most half the kernel only the outermost columns can lie outside the image.
+  bool inside[kColumns];
 #pragma GCC unroll 32
-    for (int j = 0; j < (S - 1) * STRIDE + K; ++j, x += a.x_pitch) {
-      if (CHECK && (first + j < 0 || first + j >= a.width)) continue;
-      vf const value = pinned(load_channels<TAIL>(x, count));
+  for (int j = 0; j < kColumns; ++j)
+    inside[j] = (j >= K / 2 || left + j >= 0) && (j < kColumns - K / 2 || left + j < a.width);
+  float const* const w = a.weight + static_cast<long long>(channel) * K * K;
+  float const* const corner = r.x + left * x_pitch + channel;
+  float const* x = corner;
+  vf acc[ROWS][S];
 #pragma GCC unroll 16
-      for (int i = 0; i < S; ++i)
-        if (j - i * STRIDE >= 0 && j - i * STRIDE < K) acc[i] += value * weight[j - i * STRIDE];
+  for (int q = 0; q < ROWS; ++q)
+#pragma GCC unroll 16
+    for (int i = 0; i < S; ++i) acc[q][i] = vf{};
+#pragma GCC unroll 16
+  for (int ky = 0; ky < (ROWS - 1) * STRIDE + K; ++ky) {
+    if (ky < r.first || ky >= r.last) continue;
+    vf weight[ROWS][K];
+#pragma GCC unroll 16
+    for (int q = 0; q < ROWS; ++q)
+#pragma GCC unroll 16
+      for (int kx = 0; kx < K; ++kx)
+        if (ky >= q * STRIDE && ky < q * STRIDE + K) weight[q][kx] = load(w + ((ky - q * STRIDE) * K + kx) * kLanes);
+    float const* p = x;
+#pragma GCC unroll 32
+    for (int j = 0; j < kColumns; ++j, p += x_pitch) {
+      if (!inside[j]) continue;
+      vf const value = pinned(load_channels<TAIL>(p, count));
+#pragma GCC unroll 16
+      for (int q = 0; q < ROWS; ++q)
+#pragma GCC unroll 16
+        for (int i = 0; i < S; ++i)
+          if (ky >= q * STRIDE && ky < q * STRIDE + K && j >= i * STRIDE && j < i * STRIDE + K)
+            acc[q][i] += value * weight[q][j - i * STRIDE];
     }
+    x += x_row;
   }
   // Last, not as the start of the sum: small products would be rounded at the size of a large bias.
   vf const bias = load(a.bias + channel);
-#pragma GCC unroll 16
-  for (int i = 0; i < S; ++i) acc[i] += bias;
+  float* const to = r.y + column * y_pitch + channel;
   if (a.activation == Activation::silu) {
 #pragma GCC unroll 16
-    for (int i = 0; i < S; ++i) acc[i] = silu(acc[i]);
-  } else if (a.activation != Activation::none) {
-    for (int i = 0; i < S; ++i) acc[i] = activate(a.activation, acc[i]);
-  }
-  float* y = r.y + column * a.y_pitch + channel;
+    for (int n = 0; n < ROWS * S; n += kBatch) {
+      if constexpr (kPrefetch<STRIDE>) {
+        constexpr int kLines = ((ROWS - 1) * STRIDE + K) * kColumns;
+#pragma GCC unroll 128
+        for (int line = n * kLines / (ROWS * S); line < (n + kBatch) * kLines / (ROWS * S); ++line)
+          __builtin_prefetch(corner + ahead + line / kColumns * x_row + line % kColumns * x_pitch);
+      }
+      vf out[kBatch];
 #pragma GCC unroll 16
-  for (int i = 0; i < S; ++i, y += a.y_pitch) store_channels<TAIL>(y, acc[i], count);
+      for (int i = 0; i < kBatch; ++i) out[i] = acc[(n + i) / S][(n + i) % S] + bias;
+      silu_each(out);
+#pragma GCC unroll 16
+      for (int i = 0; i < kBatch; ++i)
+        store_channels<TAIL>(to + (n + i) / S * y_row + (n + i) % S * y_pitch, out[i], count);
+    }
+  } else {
+#pragma GCC unroll 32
+    for (int n = 0; n < ROWS * S; ++n) {
+      vf out = acc[n / S][n % S] + bias;
+      if (a.activation != Activation::none) out = other_activation(a.activation, out);
+      store_channels<TAIL>(to + n / S * y_row + n % S * y_pitch, out, count);
+    }
+  }
 }
 
-template <int K, int STRIDE, int S, bool CHECK>
-LEYOLO_INLINE void all_channels(DepthwiseArgs const& a, Row const& r, long long column) {
+template <int K, int STRIDE, int ROWS, int S>
+LEYOLO_INLINE void all_channels(DepthwiseArgs const& a, Rows const& r, long long column) {
+  long long const next = S * STRIDE * a.x_pitch;
   int channel = 0;
   for (; channel + kLanes <= a.channels; channel += kLanes)
-    strip<K, STRIDE, S, CHECK, false>(a, r, column, channel, kLanes);
-  if (channel < a.channels) strip<K, STRIDE, S, CHECK, true>(a, r, column, channel, a.channels - channel);
+    tile<K, STRIDE, ROWS, S, false>(a, r, column, channel, kLanes,
+                                    channel + kLanes < a.channels ? kLanes : next - channel);
+  if (channel < a.channels) tile<K, STRIDE, ROWS, S, true>(a, r, column, channel, a.channels - channel, next - channel);
+}
+
+template <int K, int STRIDE, int ROWS>
+__attribute__((noinline)) void tiles(DepthwiseArgs const& a, Rows const& r) {
+  long long c = 0;
+  for (; c + kStrip <= a.out_width; c += kStrip) all_channels<K, STRIDE, ROWS, kStrip>(a, r, c);
+  // The last strips overlap the ones before them.
+  if (a.out_width - c > kNarrow && a.out_width >= kStrip)
+    return all_channels<K, STRIDE, ROWS, kStrip>(a, r, a.out_width - kStrip);
+  for (; c < a.out_width; c += kNarrow)
+    all_channels<K, STRIDE, ROWS, kNarrow>(a, r, c + kNarrow <= a.out_width ? c : a.out_width - kNarrow);
+}
+
+Rows rows_at(DepthwiseArgs const& a, long long row, int rows) {
+  long long const top = row * a.stride_h - a.padding_h, taps = a.kernel_h + (rows - 1) * a.stride_h;
+  long long const first = top < 0 ? (-top < taps ? -top : taps) : 0;
+  long long const last = a.height - top < taps ? a.height - top : taps;
+  return {a.x + (top + first) * a.width * a.x_pitch, a.y + row * a.out_width * a.y_pitch, static_cast<int>(first),
+          static_cast<int>(last)};
 }
 
 template <int K, int STRIDE>
-LEYOLO_INLINE void row_of(DepthwiseArgs const& a, Row const& r) {
-  if (a.out_width < kStrip) {
-    for (long long c = 0; c < a.out_width; ++c) all_channels<K, STRIDE, 1, true>(a, r, c);
-    return;
-  }
-  for (long long c = 0; c < a.out_width; c += kStrip) {
-    long long const at = c + kStrip <= a.out_width ? c : a.out_width - kStrip;  // the last strip overlaps
-    long long const first = at * STRIDE - a.padding_w, last = first + (kStrip - 1) * STRIDE + K;
-    if (first >= 0 && last <= a.width)
-      all_channels<K, STRIDE, kStrip, false>(a, r, at);
-    else
-      all_channels<K, STRIDE, kStrip, true>(a, r, at);
-  }
+void square(DepthwiseArgs const& a, long long begin, long long end) {
+  long long row = begin;
+  if (a.stride_h == STRIDE)
+    for (; row + kRows <= end; row += kRows) tiles<K, STRIDE, kRows>(a, rows_at(a, row, kRows));
+  for (; row < end; ++row) tiles<K, STRIDE, 1>(a, rows_at(a, row, 1));
 }
-
-// Any kernel, stride and dilation: one output pixel at a time.
-__attribute__((noinline)) void row_any(DepthwiseArgs const& a, Row const& r) {
-  for (long long c = 0; c < a.out_width; ++c)
-    for (int channel = 0; channel < a.channels; channel += kLanes) {
-      int const count = a.channels - channel < kLanes ? a.channels - channel : kLanes;
-      float const* w = r.weight + static_cast<long long>(channel) * a.kernel_h * a.kernel_w;
-      vf acc{};
-      for (int ky = 0; ky < r.taps; ++ky)
-        for (int kx = 0; kx < a.kernel_w; ++kx, w += kLanes) {
-          long long const column = c * a.stride_w - a.padding_w + kx * a.dilation_w;
-          if (column < 0 || column >= a.width) continue;
-          float const* x = r.x + (static_cast<long long>(ky) * a.dilation_h * a.width + column) * a.x_pitch + channel;
-          acc += load_part(x, count) * load(w);
-        }
-      store_part(r.y + c * a.y_pitch + channel, activate(a.activation, acc + load(a.bias + channel)), count);
-    }
-}
-
-#define LEYOLO_ROW(K, STRIDE) \
-  __attribute__((noinline)) void row_##K##_##STRIDE(DepthwiseArgs const& a, Row const& r) { row_of<K, STRIDE>(a, r); }
-LEYOLO_ROW(3, 1)
-LEYOLO_ROW(3, 2)
-LEYOLO_ROW(5, 1)
-LEYOLO_ROW(5, 2)
-LEYOLO_ROW(7, 1)
-LEYOLO_ROW(7, 2)
 
 template <class T>
 LEYOLO_INLINE T* tap(DepthwiseArgs const& a, T* packed, int channel, int ky, int kx) {
   return packed + static_cast<long long>(channel) * a.kernel_h * a.kernel_w + (ky * a.kernel_w + kx) * kLanes;
 }
 
-using RowFunction = void (*)(DepthwiseArgs const&, Row const&);
-
-RowFunction row_function(DepthwiseArgs const& a) {
-  bool const square = a.kernel_h == a.kernel_w && a.dilation_h == 1 && a.dilation_w == 1;
-  if (square && a.stride_w == 1) {
-    if (a.kernel_w == 3) return row_3_1;
-    if (a.kernel_w == 5) return row_5_1;
-    if (a.kernel_w == 7) return row_7_1;
-  }
-  if (square && a.stride_w == 2) {
-    if (a.kernel_w == 3) return row_3_2;
-    if (a.kernel_w == 5) return row_5_2;
-    if (a.kernel_w == 7) return row_7_2;
-  }
-  return row_any;
+// Any kernel, stride and dilation: one output pixel at a time.
+void any(DepthwiseArgs const& a, long long begin, long long end) {
+  for (long long row = begin; row < end; ++row)
+    for (long long column = 0; column < a.out_width; ++column)
+      for (int channel = 0; channel < a.channels; channel += kLanes) {
+        int const count = a.channels - channel < kLanes ? a.channels - channel : kLanes;
+        vf acc{};
+        for (int ky = 0; ky < a.kernel_h; ++ky) {
+          long long const y = row * a.stride_h - a.padding_h + ky * a.dilation_h;
+          if (y < 0 || y >= a.height) continue;
+          for (int kx = 0; kx < a.kernel_w; ++kx) {
+            long long const x = column * a.stride_w - a.padding_w + kx * a.dilation_w;
+            if (x < 0 || x >= a.width) continue;
+            acc += load_part(a.x + (y * a.width + x) * a.x_pitch + channel, count) *
+                   load(tap(a, a.weight, channel, ky, kx));
+          }
+        }
+        store_part(a.y + (row * a.out_width + column) * a.y_pitch + channel,
+                   activate(a.activation, acc + load(a.bias + channel)), count);
+      }
 }
 
 }  // namespace
 
-// Pixels of a register tile, which is one vector wide.
+// Pixels of one row of a register tile, which is one vector wide.
 extern int depthwise_tile_pixels() { return kStrip; }
 
 // Output rows [begin, end).
 extern void depthwise_rows(DepthwiseArgs const& a, long long begin, long long end) {
-  RowFunction const function = row_function(a);
-  for (long long row = begin; row < end; ++row) {
-    long long const top = row * a.stride_h - a.padding_h;
-    // Tap rows first .. last - 1 lie inside the image.
-    long long const first = top < 0 ? (-top + a.dilation_h - 1) / a.dilation_h : 0;
-    long long const fit = a.height - top > 0 ? (a.height - top + a.dilation_h - 1) / a.dilation_h : 0;
-    long long const last = fit < a.kernel_h ? fit : a.kernel_h;
-    function(a, {a.x + (top + first * a.dilation_h) * a.width * a.x_pitch, a.weight + first * a.kernel_w * kLanes,
-                 a.y + row * a.out_width * a.y_pitch, last > first ? static_cast<int>(last - first) : 0});
+  bool const tiled = a.kernel_h == a.kernel_w && a.dilation_h == 1 && a.dilation_w == 1 &&
+                     2 * a.padding_w <= a.kernel_w && a.out_width >= kNarrow;
+  switch (tiled ? 10 * a.kernel_w + a.stride_w : 0) {
+    case 31: return square<3, 1>(a, begin, end);
+    case 32: return square<3, 2>(a, begin, end);
+    case 51: return square<5, 1>(a, begin, end);
+    case 52: return square<5, 2>(a, begin, end);
+    case 71: return square<7, 1>(a, begin, end);
+    case 72: return square<7, 2>(a, begin, end);
+    default: return any(a, begin, end);
   }
 }
 

@@ -1,5 +1,7 @@
 #include "ops/inverted_bottleneck/inverted_bottleneck.h"
 
+#include <algorithm>
+
 #include "core/convert.h"
 #include "core/cpu.h"
 #include "core/dispatch.h"
@@ -10,26 +12,72 @@ namespace leyolo {
 
 namespace {
 
-// Sizes in float32 values; the expanded tensors are those of one image, images follow one another.
-struct Sizes {
-  int64_t middle, kernel, expand_packed, depthwise_packed, project_packed, expanded, filtered, copies;
-
-  Sizes(View x, View expand, View depthwise, View project, View y) {
-    middle = depthwise.shape[0], kernel = depthwise.shape[2];
-    expand_packed = expand ? conv2d_packed_size(middle, x.shape[3], 1) : 0;
-    depthwise_packed = depthwise_packed_size(middle, kernel, kernel);
-    project_packed = conv2d_packed_size(project.shape[0], middle, 1);
-    expanded = expand ? x.shape[1] * x.shape[2] * middle : 0;
-    filtered = y.shape[1] * y.shape[2] * middle;
-    copies = x.dtype == DType::f32 ? 0 : x.numel() + y.numel();
-  }
-  int64_t total() const { return expand_packed + depthwise_packed + project_packed + expanded + filtered + copies; }
+// The convolutions of one image; whoever runs them sets x and y.
+struct Block {
+  Conv2dArgs expand, project;
+  DepthwiseArgs depthwise;
 };
+
+// One of them as a layer of `stream`.
+template <class Args, void (*BAND)(Args const&, int64_t, int64_t)>
+void run(void const* args, char const* x, char* y, int64_t begin, int64_t end) {
+  Args a = *static_cast<Args const*>(args);
+  a.x = reinterpret_cast<float const*>(x), a.y = reinterpret_cast<float*>(y);
+  BAND(a, begin, end);
+}
+constexpr auto* run_dense = run<Conv2dArgs, conv2d_band>;
+constexpr auto* run_depthwise = run<DepthwiseArgs, depthwise_band>;
+
+// The way it runs, and the scratch memory in float32 values.
+struct Plan {
+  StreamLayer layers[3];
+  int count = 0;     // layers: 2 without expansion
+  int64_t band = 0;  // rows, when streamed; 0: staged
+  int64_t pieces;    // of all rows, when streamed: one for each thread, with windows of its own
+  int64_t expand_packed, depthwise_packed, project_packed;
+  int64_t expanded, filtered;  // maps of one image: images follow one another
+  int64_t copies;              // of x and y, where they are not float32
+
+  Plan(View x, View expand, View depthwise, View project, View y, InvertedBottleneck const& params, int threads) {
+    int64_t const m = depthwise.shape[0], k = depthwise.shape[2], h = x.shape[1], w = x.shape[2], oh = y.shape[1],
+                  ow = y.shape[2];
+    expand_packed = expand ? conv2d_packed_size(m, x.shape[3], 1) : 0;
+    depthwise_packed = depthwise_packed_size(m, k, k);
+    project_packed = conv2d_packed_size(project.shape[0], m, 1);
+    expanded = expand ? h * w * m : 0;
+    filtered = oh * ow * m;
+    copies = x.dtype == DType::f32 ? 0 : x.numel() + y.numel();
+    if (expand) layers[count++] = {h, 1, 1, 0, 4 * w * m, 0, run_dense, nullptr};
+    layers[count++] = {oh, k, params.stride, k / 2, 4 * ow * m, 0, run_depthwise, nullptr};
+    layers[count++] = {oh, 1, 1, 0, 0, 0, run_dense, nullptr};
+    pieces = std::min<int64_t>(threads, oh);
+    // Where two pieces meet, rows of the expanded map are made twice. Of thin pieces that is too much of the work, and
+    // each thread's part of the map is small.
+    int64_t const twice = expand ? (pieces - 1) * std::max<int64_t>(0, k - params.stride) : 0;
+    bool const thin = params.model.share > 0 && 5 * twice > h;
+    if (params.model.leaves(4 * std::max(expanded, filtered)) && !thin) band = params.model.windows(layers, count);
+  }
+  int64_t window_bytes() const { return stream_window_bytes(layers, count); }
+  int64_t maps() const { return band ? pieces * window_bytes() / 4 : expanded + filtered; }
+  int64_t total() const { return expand_packed + depthwise_packed + project_packed + maps() + copies; }
+};
+
+void staged(Block& b, bool expands, float const* image, float* expanded, float* filtered, float* y,
+            Context const& context) {
+  if (expands) {
+    b.expand.x = image, b.expand.y = expanded;
+    conv2d_image(b.expand, context);
+  }
+  b.depthwise.x = expands ? expanded : image, b.depthwise.y = filtered;
+  depthwise_image(b.depthwise, context);
+  b.project.x = filtered, b.project.y = y;
+  conv2d_image(b.project, context);
+}
 
 void inverted_bottleneck_cpu(View x, View expand_weight, View expand_bias, View depthwise_weight, View depthwise_bias,
                              View project_weight, View project_bias, View y, View workspace,
                              InvertedBottleneck const& params, Context const& context) {
-  Sizes const s(x, expand_weight, depthwise_weight, project_weight, y);
+  Plan plan(x, expand_weight, depthwise_weight, project_weight, y, params, context.threads);
   float* scratch = workspace.as<float>();
   auto const take = [&](int64_t count) {
     float* const p = scratch;
@@ -37,48 +85,67 @@ void inverted_bottleneck_cpu(View x, View expand_weight, View expand_bias, View 
     return p;
   };
   auto const packed_view = [](float* p, int64_t n) { return View{p, DType::f32, Device::cpu, 1, {n}}; };
-  float *const expand = take(s.expand_packed), *const depthwise = take(s.depthwise_packed),
-               *const project = take(s.project_packed), *const expanded = take(s.expanded),
-               *const filtered = take(s.filtered);
+  float *const expand = take(plan.expand_packed), *const depthwise = take(plan.depthwise_packed),
+               *const project = take(plan.project_packed), *const maps = take(plan.maps());
   bool const half = x.dtype != DType::f32;
   float* const from = half ? take(x.numel()) : x.as<float>();
   float* const to = half ? take(y.numel()) : y.as<float>();
   if (half) to_float(x.data, x.dtype, from, x.numel(), context);
-  if (expand_weight) conv2d_pack(expand_weight, expand_bias, packed_view(expand, s.expand_packed));
-  depthwise_pack(depthwise_weight, depthwise_bias, packed_view(depthwise, s.depthwise_packed));
-  conv2d_pack(project_weight, project_bias, packed_view(project, s.project_packed));
+  if (expand_weight) conv2d_pack(expand_weight, expand_bias, packed_view(expand, plan.expand_packed));
+  depthwise_pack(depthwise_weight, depthwise_bias, packed_view(depthwise, plan.depthwise_packed));
+  conv2d_pack(project_weight, project_bias, packed_view(project, plan.project_packed));
 
   int64_t const h = x.shape[1], w = x.shape[2], c = x.shape[3], oh = y.shape[1], ow = y.shape[2], o = y.shape[3];
-  int const m = int(s.middle), k = int(s.kernel), stride = int(params.stride);
+  int const m = int(depthwise_weight.shape[0]), k = int(depthwise_weight.shape[2]), stride = int(params.stride);
+  Block block{};
+  if (expand_weight)
+    block.expand = {nullptr, expand,  conv2d_packed_bias(expand, m, c, 1),
+                    nullptr, nullptr, h,
+                    w,       h,       w,
+                    c,       m,       0,
+                    int(c),  m,       1,
+                    1,       0,       params.activation};
+  block.project = {nullptr, project, conv2d_packed_bias(project, o, m, 1),
+                   nullptr, nullptr, oh,
+                   ow,      oh,      ow,
+                   m,       o,       c,
+                   m,       int(o),  1,
+                   1,       0,       Activation::none};
+  DepthwiseArgs& a = block.depthwise;
+  a.weight = depthwise;
+  a.padded = int((m + lanes() - 1) / lanes() * lanes());
+  a.bias = depthwise + int64_t(a.padded) * k * k;
+  a.height = h, a.width = w, a.out_height = oh, a.out_width = ow;
+  a.channels = m, a.x_pitch = a.y_pitch = m;
+  a.kernel_h = a.kernel_w = k, a.stride_h = a.stride_w = stride, a.padding_h = a.padding_w = k / 2;
+  a.dilation_h = a.dilation_w = 1;
+  a.activation = params.activation;
+  plan.layers[0].layer = &block.expand;
+  plan.layers[plan.count - 2].layer = &block.depthwise;
+  plan.layers[plan.count - 1].layer = &block.project;
   for (int64_t n = 0; n < x.shape[0]; ++n) {
     float const* const image = from + n * h * w * c;
-    if (expand_weight)
-      conv2d_image({image, expand, conv2d_packed_bias(expand, m, c, 1), nullptr, expanded, h, w, h, w, c, m, m, int(c),
-                    m, 1, 1, 0, params.activation},
-                   context);
-    DepthwiseArgs a{};
-    a.x = expand_weight ? expanded : image;
-    a.weight = depthwise;
-    a.padded = int((m + lanes() - 1) / lanes() * lanes());
-    a.bias = depthwise + int64_t(a.padded) * k * k;
-    a.y = filtered;
-    a.height = h, a.width = w, a.out_height = oh, a.out_width = ow;
-    a.channels = m, a.x_pitch = a.y_pitch = m;
-    a.kernel_h = a.kernel_w = k, a.stride_h = a.stride_w = stride, a.padding_h = a.padding_w = k / 2;
-    a.dilation_h = a.dilation_w = 1;
-    a.activation = params.activation;
-    depthwise_image(a, context);
-    conv2d_image({filtered, project, conv2d_packed_bias(project, o, m, 1), params.residual ? image : nullptr,
-                  to + n * oh * ow * o, oh, ow, oh, ow, m, o, c, m, int(o), 1, 1, 0, Activation::none},
-                 context);
+    float* const result = to + n * oh * ow * o;
+    block.project.residual = params.residual ? image : nullptr;
+    if (plan.band)
+      stream(plan.layers, plan.count, reinterpret_cast<char const*>(image), reinterpret_cast<char*>(result), plan.band,
+             plan.pieces, reinterpret_cast<char*>(maps), plan.window_bytes(), context);
+    else
+      staged(block, bool(expand_weight), image, maps, maps + plan.expanded, result, context);
   }
   if (half) from_float(to, y.data, y.dtype, y.numel(), context);
 }
 
 }  // namespace
 
-int64_t inverted_bottleneck_workspace(View x, View expand_weight, View depthwise_weight, View project_weight, View y) {
-  return 4 * Sizes(x, expand_weight, depthwise_weight, project_weight, y).total();
+int64_t inverted_bottleneck_workspace(View x, View expand_weight, View depthwise_weight, View project_weight, View y,
+                                      InvertedBottleneck const& params, Context const& context) {
+  return 4 * Plan(x, expand_weight, depthwise_weight, project_weight, y, params, context.threads).total();
+}
+
+int64_t inverted_bottleneck_band(View x, View expand_weight, View depthwise_weight, View project_weight, View y,
+                                 InvertedBottleneck const& params, Context const& context) {
+  return Plan(x, expand_weight, depthwise_weight, project_weight, y, params, context.threads).band;
 }
 
 void inverted_bottleneck(View x, View expand_weight, View expand_bias, View depthwise_weight, View depthwise_bias,
@@ -129,7 +196,7 @@ void inverted_bottleneck(View x, View expand_weight, View expand_bias, View dept
         op, "y must be [N, H', W', O], got ", y);
   if (y.numel() == 0) return;
   check(workspace.numel() * size_of(workspace.dtype) >=
-            inverted_bottleneck_workspace(x, expand_weight, depthwise_weight, project_weight, y),
+            inverted_bottleneck_workspace(x, expand_weight, depthwise_weight, project_weight, y, params, context),
         op, "the workspace is too small");
   LEYOLO_CPU_ONLY("inverted_bottleneck", x.device,
                   inverted_bottleneck_cpu(x, expand_weight, expand_bias, depthwise_weight, depthwise_bias,

@@ -5,40 +5,42 @@ namespace leyolo::LEYOLO_ISA {
 
 namespace {
 
-constexpr int kColumns = 64, kMostKernel = 64;  // forward_check.cpp
-
-// As in torch, NaN wins.
-LEYOLO_INLINE vf larger(vf a, vf b) {
+// As in torch, NaN wins: it spreads to every window that holds it.
+LEYOLO_INLINE vf greater_of(vf best, vf v) {
 #if defined(__AVX512F__)
-  __m512 const x = reinterpret_cast<__m512>(a), most = _mm512_max_ps(x, reinterpret_cast<__m512>(b));
+  __m512 const x = reinterpret_cast<__m512>(v), most = _mm512_max_ps(x, reinterpret_cast<__m512>(best));
   return reinterpret_cast<vf>(_mm512_mask_mov_ps(most, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x));
 #else
-  return (a > b) | (a != a) ? a : b;
+  return (v > best) | (v != v) ? v : best;
 #endif
 }
 
-// One row, one vector of channels: of every column the largest value of its rows, then of every window the largest of
-// its columns. KERNEL: where that is known, else 0.
-template <int KERNEL>
-LEYOLO_INLINE void pool_row(MaxPool2dArgs const& a, float const* x, float* y, long long rows, int n) {
-  long long const kernel = KERNEL ? KERNEL : a.kernel, reach = kernel / 2, line = a.width * a.x_pitch;
-  vf columns[kColumns + kMostKernel];
-  for (long long first = 0; first < a.width; first += kColumns) {
-    long long const count = a.width - first < kColumns ? a.width - first : kColumns;
-    for (long long i = 0; i < count + kernel - 1; ++i) {
-      long long const column = first + i - reach;
+// The greatest values of columns, those of the last kMostPooled ones.
+struct Columns {
+  vf greatest[kMostPooled];
+
+  LEYOLO_INLINE vf& operator[](long long column) { return greatest[column % kMostPooled]; }
+};
+
+// `count` channels of one row, a vector at most: down the columns first, then along them.
+LEYOLO_INLINE void pool_row(MaxPool2dArgs const& a, long long row, int channel, int count) {
+  long long const reach = a.kernel / 2;
+  long long const top = row < reach ? 0 : row - reach;
+  long long const bottom = row + reach < a.height ? row + reach : a.height - 1;
+  Columns columns;
+  long long next = 0;  // column
+  for (long long column = 0; column < a.width; ++column) {
+    long long const left = column < reach ? 0 : column - reach;
+    long long const right = column + reach < a.width ? column + reach : a.width - 1;
+    for (; next <= right; ++next) {
       vf best = splat(-__builtin_inff());
-      if (column >= 0 && column < a.width)
-        for (long long row = 0; row < rows; ++row)
-          best = larger(best, load_part(x + row * line + column * a.x_pitch, n));
-      columns[i] = best;
+      for (long long y = top; y <= bottom; ++y)
+        best = greater_of(best, load_part(a.x + (y * a.width + next) * a.x_pitch + channel, count));
+      columns[next] = best;
     }
-    for (long long i = 0; i < count; ++i) {
-      vf best = columns[i];
-#pragma GCC unroll 8
-      for (long long j = 1; j < kernel; ++j) best = larger(best, columns[i + j]);
-      store_part(y + (first + i) * a.y_pitch, best, n);
-    }
+    vf best = columns[left];
+    for (long long x = left + 1; x <= right; ++x) best = greater_of(best, columns[x]);
+    store_part(a.y + (row * a.width + column) * a.y_pitch + channel, best, count);
   }
 }
 
@@ -46,20 +48,9 @@ LEYOLO_INLINE void pool_row(MaxPool2dArgs const& a, float const* x, float* y, lo
 
 // Rows [begin, end).
 extern void max_pool2d_rows(MaxPool2dArgs const& a, long long begin, long long end) {
-  long long const reach = a.kernel / 2;
-  for (long long row = begin; row < end; ++row) {
-    long long const top = row < reach ? 0 : row - reach;
-    long long const rows = (row + reach < a.height ? row + reach + 1 : a.height) - top;
-    for (int channel = 0; channel < a.channels; channel += kLanes) {
-      int const n = a.channels - channel < kLanes ? a.channels - channel : kLanes;
-      float const* const x = a.x + top * a.width * a.x_pitch + channel;
-      float* const y = a.y + row * a.width * a.y_pitch + channel;
-      if (a.kernel == 5)
-        pool_row<5>(a, x, y, rows, n);
-      else
-        pool_row<0>(a, x, y, rows, n);
-    }
-  }
+  for (long long row = begin; row < end; ++row)
+    for (int channel = 0; channel < a.channels; channel += kLanes)
+      pool_row(a, row, channel, a.channels - channel < kLanes ? a.channels - channel : kLanes);
 }
 
 }  // namespace leyolo::LEYOLO_ISA

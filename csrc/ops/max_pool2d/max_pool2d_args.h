@@ -3,6 +3,8 @@
 
 namespace leyolo {
 
+constexpr int kMostPooled = 64;  // a kernel is smaller
+
 // One image, NHWC with any pixel pitch; stride 1, padding kernel / 2 with minus infinity: y has the size of x.
 struct MaxPool2dArgs {
   float const* x;  // [height, width, channels]

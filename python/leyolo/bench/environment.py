@@ -52,6 +52,10 @@ def environment(threads: int) -> dict[str, Any]:
     }
 
 
+def threads_text(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def processor() -> str:
     """The processor's name as it gives it itself."""
     try:

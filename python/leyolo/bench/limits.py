@@ -8,6 +8,8 @@ from typing import Any
 from leyolo import _C
 from leyolo.errors import UsageError
 
+MOST_THREADS = 256
+
 
 @dataclass(frozen=True)
 class Level:
@@ -68,8 +70,8 @@ def measure(threads: int | None = None, seconds: float = 0.5) -> Limits:
         UsageError: a wrong argument.
         ValueError: another thread of this process is keeping the pool busy, or the system refuses the threads.
     """
-    if threads is not None and not 1 <= threads <= 256:
-        raise UsageError(f"threads should be between 1 and 256, got {threads}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads should be between 1 and {MOST_THREADS}, got {threads}")
     if not 0 < seconds <= 60:
         raise UsageError(f"seconds should be above 0 and at most 60, got {seconds}")
     before = _C.num_threads()

@@ -39,7 +39,8 @@ def benchmark(
     threads   for every runtime; None: the cores this process may use
     rounds    samples per runtime; ``seconds`` of timed calls in each
     runtimes  names from :data:`leyolo.bench.runtimes.NETWORKS`; None: all but torch.compile, which takes a minute to
-              start; "all" among them: that too. Ours is always there. What cannot be loaded is listed under "skipped".
+              start; "all" among them: that too. Ours in float32 is always there, ours in bfloat16 beside others in it.
+              What cannot be loaded is listed under "skipped".
     progress  called with the turns done and their number
     loading   called with the name of every runtime before it is loaded
 
@@ -54,13 +55,14 @@ def benchmark(
     """
     checkpoint = checkpoint_of(model)
     shape = input_shape(checkpoint, imgsz, batch)
-    checked_counts(batch=batch, rounds=rounds, threads=threads)
+    checked_counts(batch=batch, rounds=rounds)
+    threads = default_threads(threads)
     race = Race(
         kind="network",
         table=NETWORKS,
         checkpoint=checkpoint,
         shape=shape,
-        threads=default_threads(threads),
+        threads=threads,
         rounds=rounds,
         seconds=seconds,
         progress=progress,

@@ -13,7 +13,8 @@ from leyolo.bench.race import BenchmarkError, Race, checked_counts, checkpoint_o
 from leyolo.bench.runtimes import OURS, PIPELINES
 from leyolo.bench.runtimes.base import Array, Precision
 from leyolo.bench.runtimes.pipeline import CONFIDENCE
-from leyolo.predict.images import decode_image, read_image
+from leyolo.errors import InputError
+from leyolo.predict.images import decode_image, read_file
 
 SLACK: dict[Precision, tuple[float, float]] = {"float32": (0.05, 0.05), "bfloat16": (0.15, 0.2)}
 """How far a box may be from ours: boxes whose score is less than the first above the threshold need no twin, sides of
@@ -44,15 +45,16 @@ def benchmark(
     """
     checkpoint = checkpoint_of(model)
     shape = input_shape(checkpoint, imgsz, 1)
-    checked_counts(rounds=rounds, threads=threads)
-    height, width = (decode_image(street()) if source is None else read_image(source)).shape[:2]
-    data = street() if source is None else Path(source).read_bytes()
+    checked_counts(rounds=rounds)
+    threads = default_threads(threads)
+    data = street() if source is None else _encoded(source)
+    height, width = decode_image(data).shape[:2]
     race = Race(
         kind="pipeline",
         table=PIPELINES,
         checkpoint=checkpoint,
         shape=shape,
-        threads=default_threads(threads),
+        threads=threads,
         rounds=rounds,
         seconds=seconds,
         progress=progress,
@@ -61,6 +63,16 @@ def benchmark(
     name = "drawn" if source is None else Path(source).name
     report = race.run(chosen(runtimes, PIPELINES), lambda path: _save(path, data), compare)
     return {"source": {"name": name, "bytes": len(data), "width": width, "height": height}, **report}
+
+
+def _encoded(source: str | Path) -> bytes:
+    """The bytes of a picture that can be decoded."""
+    try:
+        data = read_file(source)
+        decode_image(data)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    return data
 
 
 def _save(path: Path, data: bytes) -> None:

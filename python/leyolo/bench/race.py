@@ -27,6 +27,7 @@ import numpy as np
 
 from leyolo import weights
 from leyolo.bench.environment import environment
+from leyolo.bench.limits import MOST_THREADS
 from leyolo.bench.runtimes import OURS
 from leyolo.bench.runtimes.base import Array, Runtime
 from leyolo.bench.timing import cores, quartiles
@@ -140,25 +141,31 @@ def input_shape(checkpoint: weights.Checkpoint, imgsz: int | tuple[int, int], ba
     return batch, height, width, 3
 
 
-def checked_counts(**counts: int | None) -> None:
-    """UsageError where one of them is given and below 1."""
+def checked_counts(**counts: int) -> None:
+    """UsageError where one of them is below 1."""
     for name, value in counts.items():
-        if value is not None and value < 1:
+        if value < 1:
             raise UsageError(f"{name} should be at least 1, got {value}")
 
 
 def default_threads(threads: int | None) -> int:
+    """``threads``, or the cores that this process may use; UsageError where nobody could want so many."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads should be between 1 and {MOST_THREADS}, got {threads}")
     return threads or cores()
 
 
 def chosen(runtimes: Sequence[str] | None, table: Mapping[str, Runtime[Any]]) -> list[str]:
-    """The wanted names in the order of ``table``, ours always among them; None: the usual ones; "all": every one."""
+    """The wanted names in the order of ``table``, and ours in float32 and in their precisions; None: the usual ones;
+    "all": every one."""
     if runtimes is None:
         return [name for name, runtime in table.items() if runtime.usual]
     for name in runtimes:
         if name not in table and name != ALL:
             raise UsageError(f"no runtime is called {name!r} (known: {', '.join(table)}).{nearest(name, table)}")
-    return [name for name in table if name == OURS["float32"] or name in runtimes or ALL in runtimes]
+    wanted = [name for name in table if name in runtimes or ALL in runtimes]
+    ours = {OURS["float32"], *(OURS[table[name].dtype] for name in wanted)}
+    return [name for name in table if name in ours or name in wanted]
 
 
 class _Worker:

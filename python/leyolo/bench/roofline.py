@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from leyolo.bench.environment import threads_text
 from leyolo.errors import UsageError
 
 Color = tuple[int, int, int]
@@ -54,6 +55,12 @@ def dots(rows: Sequence[dict[str, Any]]) -> list[_Dot]:
     return found
 
 
+def checked(path: str | Path) -> None:
+    """UsageError where ``path`` is no name of a picture: asked before the work is done."""
+    if Path(path).suffix.lower() not in Image.registered_extensions():
+        raise UsageError(f"a picture should be called .png, .jpg or the like, got {str(path)!r}")
+
+
 def draw(report: dict[str, Any], path: str | Path) -> None:
     """Writes the picture of a report of :func:`leyolo.bench.ops.benchmark`, in the format of ``path``'s suffix.
 
@@ -77,7 +84,7 @@ class _Picture:
         self.limits: dict[str, Any] = environment["limits"]
         rates = [dot.ours for dot in found]
         self.x = _range([dot.intensity for dot in found])
-        self.y = _range([*rates, self.limits["fma"]])
+        self.y = _range([*rates, self.limits["gflop_per_s"]])
         self.taken: list[Rect] = []
         self._axes(environment)
         self._ceilings()
@@ -115,24 +122,36 @@ class _Picture:
             self.line(a, b, INK)
         self.text(((left + right) / 2, bottom + 44), "operations per byte of input, weights and result", 15, INK, "mm")
         self.text((left - 66, top - 24), "GFLOP/s", 15)
-        threads = environment["threads"]
-        title = f"leyolo-{environment['size']} at {environment['imgsz']}, {threads} thread{'s' * (threads > 1)}"
-        self.text((left + 20, 22), f"{title}; {environment['processor']}", 17)
+        title = f"leyolo-{environment['size']} at {environment['imgsz']}, {threads_text(environment['threads'])}"
+        self.text((left, 22), f"{title}; {environment['processor']}", 17)
+        self._legend((right, top - 24))
+
+    def _legend(self, end: Point) -> None:
+        """What dots, rings and arrows are, in a line that ends at ``end``."""
+        x, y = end
+        for mark, text in (("arrow", "it is far below"), ("ring", "fastest other library"), ("dot", "leyolo")):
+            self.text((x, y), text, 13, FAINT, "rm")
+            x -= self.pen.textlength(text, font=ImageFont.load_default(13 * SCALE)) / SCALE + 11
+            if mark == "arrow":
+                self._tip((x, y + 4), FAINT)
+            else:
+                self._circle((x, y), 5, FAINT if mark == "dot" else PAPER, FAINT)
+            x -= 22
+        self.text((KEY_LEFT, y), "GFLOP/s, red where the other library is faster", 13, FAINT)
 
     def _ceilings(self) -> None:
         """The FMA peak, and below its ridge what each level of memory delivers."""
-        peak = self.limits["fma"]
+        peak = self.limits["gflop_per_s"]
         _, top = self.at(self.x[0], peak)
         self.line((PLOT[0], top), (PLOT[2], top), INK, 1.5)
         self.text((PLOT[2] - 6, top - 12), f"FMA peak {peak:.0f} GFLOP/s", 13, INK, "rm")
-        for level in self.limits["levels"]:
-            rate = level["read"]
+        for name, rate in self.limits["read_gb_per_s"].items():
             begin, end = max(self.x[0], self.y[0] / rate), min(self.x[1], peak / rate)
             if begin >= end:
                 continue
             a, b = self.at(begin, begin * rate), self.at(end, end * rate)
             self.line(a, b, FAINT, 1.2)
-            self._along(a, b, f"{level['name']} {rate:.0f} GB/s")
+            self._along(a, b, f"{name} {rate:.0f} GB/s")
 
     def _along(self, a: Point, b: Point, text: str) -> None:
         """``text`` on the lower end of the line from a to b, in its direction."""
@@ -165,10 +184,14 @@ class _Picture:
 
     def _arrow(self, ours: Point, color: Color) -> None:
         """Down to the axis: the other library is below the picture."""
-        x, end = ours[0], PLOT[3] - 3
-        self.line(ours, (x, end), color)
-        tip = ((x - 4, end - 8), (x + 4, end - 8), (x, end))
-        self.pen.polygon([(a * SCALE, b * SCALE) for a, b in tip], fill=color)
+        end = ours[0], PLOT[3] - 3
+        self.line(ours, end, color)
+        self._tip(end, color)
+
+    def _tip(self, end: Point, color: Color) -> None:
+        """Of an arrow that points down to ``end``."""
+        x, y = end
+        self.pen.polygon([(a * SCALE, b * SCALE) for a, b in ((x - 4, y - 8), (x + 4, y - 8), (x, y))], fill=color)
 
     def _circle(self, center: Point, radius: float, fill: Color, outline: Color) -> None:
         x, y, r = center[0] * SCALE, center[1] * SCALE, radius * SCALE
@@ -198,8 +221,8 @@ class _Picture:
                 x, y, shown = x + KEY_WIDTH, PLOT[1], None
             if dot.op != shown:
                 self.text((x, y), dot.op, 15, self.colors[dot.op])
-                self.text((x + KEY_NUMBERS[0], y), "ours", 13, FAINT, "rm")
-                self.text((x + KEY_NUMBERS[1], y), "best peer", 13, FAINT, "rm")
+                self.text((x + KEY_NUMBERS[0], y), "leyolo", 13, FAINT, "rm")
+                self.text((x + KEY_NUMBERS[1], y), "fastest other", 13, FAINT, "rm")
                 shown, y = dot.op, y + KEY_ROW
             self.text((x + 20, y), str(number), 13, self.colors[dot.op], "rm")
             self.text((x + 28, y), dot.case if len(dot.case) < 42 else f"{dot.case[:40]}…", 13)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -29,6 +30,16 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     _print(printable(text))
+
+
+@contextmanager
+def warnings_said() -> Iterator[None]:
+    """Python's warnings inside are said as lines of ours."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        say(f"warning: {warning.message}")
 
 
 def _print(text: str) -> None:

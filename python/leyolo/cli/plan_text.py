@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from leyolo.bench.environment import threads_text
+
 _HEADER = ("step", "kernel", "shape", "tile", "KiB in", "out", "wts", "MFLOP", "floor us", "at", "time us", "%")
 _LEFT = (0, 1, 2, 3, 9)
 
@@ -13,7 +15,7 @@ def text(plan: dict[str, Any]) -> str:
     """The report of :func:`leyolo.bench.plan.plan`: what it belongs to, a line a step, sums, and what they mean."""
     limits, total = plan["limits"], plan["total"]
     levels = ", ".join(f"{name} {rate:.0f}" for name, rate in limits["read_gb_per_s"].items())
-    threads = "1 thread" if plan["threads"] == 1 else f"{plan['threads']} threads"
+    threads = threads_text(plan["threads"])
     lines = _aligned([_HEADER, *(_cells(step) for step in plan["steps"]), ("total", "", "", "", *_sums(total))])
     rate = total["flops"] / plan["forward_us"] * 1e-3
     whole, floor = plan["forward_us"] * 1e-3, total["floor_us"] * 1e-3

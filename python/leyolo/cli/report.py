@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from math import prod
@@ -20,6 +19,8 @@ def environment() -> dict[str, Any]:
     """This build and this machine. Torch is not imported."""
     import leyolo
     from leyolo import _C
+    from leyolo.bench.environment import processor
+    from leyolo.bench.timing import cores
     from leyolo.cli.checks import version_of
     from leyolo.predict.backends import packaged_weights
 
@@ -27,22 +28,14 @@ def environment() -> dict[str, Any]:
         "leyolo": leyolo.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": processor(),
+        "cores": cores(),
         "cpu_features": dict(_C.cpu_features()),
         "build": {key: value for key, value in _C.build_info().items() if key != "version"},
         "packages": {name: version for name in _PACKAGES if (version := version_of(name)) is not None},
         "gpu_driver": _gpu_driver(),
         "weights": str(packaged_weights() or ""),
     }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _gpu_driver() -> str:

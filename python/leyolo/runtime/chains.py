@@ -1,13 +1,13 @@
-"""Which steps run row by row: chains whose maps in between would not stay in the cache (``csrc/core/stream.h``)."""
+"""Which steps run row by row: chains whose maps in between would leave the cache (``csrc/core/stream_model.h``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import leyolo._C as C
 from leyolo.runtime.program import ARENA, CONV2D, DEPTHWISE, UNIT, Buffer, Step
 
-_BANDS = (8, 4, 2, 1)
 _MOST_STEPS = 16  # of one chain: csrc/core/stream.cpp
 
 
@@ -27,6 +27,10 @@ class Streaming:
     cache_bytes: int = 1 << 20
     share: float = 0.75
     value_bytes: int = 4
+
+    def leaves(self, buffer: Buffer) -> bool:
+        """Whether the map would not stay in the cache until the next step reads it."""
+        return C.stream_leaves(self.value_bytes * buffer.size, self.cache_bytes, self.share)
 
 
 @dataclass(frozen=True)
@@ -74,20 +78,19 @@ def _joined(steps: Sequence[Step], i: int, streaming: Streaming) -> bool:
         and this.y.channels == buffer.channels
         and (buffer.first, buffer.last) == (i, i + 1)
         and (following.residual is None or following.residual.buffer is not buffer)
-        and (this.kind == UNIT or streaming.value_bytes * buffer.size > 2 * streaming.share * streaming.cache_bytes)
+        and (this.kind == UNIT or streaming.leaves(buffer))
     )
 
 
 def _chain(steps: Sequence[Step], first: int, last: int, streaming: Streaming) -> Chain | None:
     """The chain with the highest band whose windows fit."""
-    for band in _BANDS:
-        rows, kept = band, []
-        for step in reversed(steps[first + 1 : last + 1]):
-            rows = (rows - 1) * step.stride + step.kernel
-            # Twice what is needed: the rows that stay are moved to the front only every other time.
-            kept.append(min(2 * rows, step.x.buffer.height))
-        kept.reverse()
-        size = sum(n * s.y.buffer.width * s.y.channels for n, s in zip(kept, steps[first:last], strict=True))
-        if streaming.share == 0 or streaming.value_bytes * size <= streaming.share * streaming.cache_bytes:
-            return Chain(first, last, band, tuple(kept), Buffer(streaming.threads, size, 1, first=first, last=last))
-    return None
+    width = [step.y.buffer.width * step.y.channels for step in steps[first : last + 1]]
+    layers = [
+        (step.y.buffer.height, step.kernel, step.stride, streaming.value_bytes * values)
+        for step, values in zip(steps[first : last + 1], width, strict=True)
+    ]
+    band, rows = C.stream_windows(layers, streaming.cache_bytes, streaming.share)
+    if band == 0:
+        return None
+    size = sum(kept * values for kept, values in zip(rows, width[:-1], strict=True))
+    return Chain(first, last, band, tuple(rows), Buffer(streaming.threads, size, 1, first=first, last=last))

@@ -93,11 +93,11 @@ def benchmark(
     """
     if imgsz < 32 or imgsz % 32:
         raise UsageError(f"imgsz should be a positive multiple of 32, got {imgsz}")
-    checked_counts(rounds=rounds, threads=threads)
+    checked_counts(rounds=rounds)
+    threads = default_threads(threads)
     size = lookup(size).size
     table = [case for op in dict.fromkeys(ops or OPS) for case in cases(op, size=size, imgsz=imgsz)]
     whole = {name for name, parts in TOTAL_OF.items() if parts <= {case.op for case in table}}
-    threads = default_threads(threads)
     prepare(threads)
     ceilings = limits.measure(threads)
     rows: list[dict[str, Any]] = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from leyolo import ops
+from leyolo import _C, ops
 from leyolo.bench.ops.case import OURS, Case, Contestant
 from leyolo.bench.ops.modules import BLOCKS, folded, image, network, peers
 from leyolo.bench.ops.packed import packed_layers
@@ -71,7 +73,17 @@ def _build(size: str, index: int, imgsz: int, threads: int) -> dict[str, Contest
         OURS: Contestant(lambda: ops.inverted_bottleneck(nhwc, *weights, **options)),
         "leyolo NCHW": Contestant(lambda: ops.inverted_bottleneck(x, *weights, **options)),
         "leyolo packed": packed_layers(size, [index], imgsz, x, threads),
-        "leyolo packed staged": packed_layers(size, [index], imgsz, x, threads, share=math.inf),
-        "leyolo packed streamed": packed_layers(size, [index], imgsz, x, threads, share=0),
+        "leyolo staged": _forced(nhwc, weights, options, math.inf),
+        "leyolo streamed": _forced(nhwc, weights, options, 0),
         **peers(module, x, threads),
     }
+
+
+def _forced(x: Tensor, weights: Sequence[Tensor | None], options: dict[str, Any], share: float) -> Contestant:
+    """One of the two ways, whatever the byte model says; through numpy, where the model can be told."""
+    image = x.permute(0, 2, 3, 1).numpy()
+    arrays: list[Any] = [None if w is None else w.detach().numpy() for w in weights]
+    return Contestant(
+        lambda: _C.inverted_bottleneck(image, *arrays, **options, share=share),
+        lambda y: [y.transpose(0, 3, 1, 2)],
+    )

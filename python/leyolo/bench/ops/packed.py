@@ -54,11 +54,16 @@ class _Part(_Lowering):
         buffer.last = len(self.builder.steps)
         streaming = Streaming(threads, C.cpu_features()["l2_bytes"], share)
         shape = target.height, target.width, target.channels
+        used = sorted({step.weight for step in self.builder.steps if step.weight >= 0})
+        for step in self.builder.steps:
+            step.weight = used.index(step.weight) if step.weight >= 0 else -1
         program = self.builder.finish(shape, chains(self.builder.steps, streaming))
         arena = torch.zeros(program.arena_size)
         arena[buffer.offset : buffer.offset + self.x.numel()] = self.x.permute(0, 2, 3, 1).flatten()
         image = self.x[:, :1, :1, :1]  # not read
-        weights = [torch.from_numpy(w) for w in (self.network.weights if weight is None else [weight])]
+        # Of the rest every call would have to look at every one.
+        kept = [self.network.weights[i] for i in used] if weight is None else [weight]
+        weights = [torch.from_numpy(w) for w in kept]
         arguments = torch.from_numpy(program.steps), weights, arena, program.arena_size, list(program.shape)
         return Contestant(
             lambda: forward(image, *arguments),

@@ -7,11 +7,12 @@ from functools import partial
 from leyolo.bench.runtimes import executorch, ncnn, onnxruntime, openvino, ours, pipeline, torch
 from leyolo.bench.runtimes.base import Network, Pipeline, Precision, Runtime
 
-OURS: dict[Precision, str] = {"float32": "leyolo"}
+OURS: dict[Precision, str] = {"float32": "leyolo", "bfloat16": "leyolo bf16"}
 """Our own row in every precision: what the others are compared with."""
 
 NETWORKS: dict[str, Runtime[Network]] = {
     "leyolo": Runtime(ours.engine),
+    "leyolo bf16": Runtime(partial(ours.engine, dtype="bfloat16"), dtype="bfloat16"),
     "leyolo on torch tensors": Runtime(ours.torch_tensors, ("torch",)),
     "onnxruntime": Runtime(onnxruntime.load, ("torch", "onnxruntime", "onnx", "onnxscript")),
     "openvino": Runtime(openvino.load, ("torch", "openvino")),
@@ -36,6 +37,7 @@ def _around(name: str) -> Runtime[Pipeline]:
 
 PIPELINES: dict[str, Runtime[Pipeline]] = {
     "leyolo": Runtime(pipeline.ours),
+    "leyolo bf16": Runtime(partial(pipeline.ours, dtype="bfloat16"), dtype="bfloat16"),
     "onnxruntime": _around("onnxruntime"),
     "openvino": _around("openvino"),
     "openvino bf16": _around("openvino bf16"),

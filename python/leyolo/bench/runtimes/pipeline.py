@@ -11,21 +11,19 @@ from typing import Any
 import numpy as np
 
 from leyolo import __version__
-from leyolo.bench.runtimes.base import Array, Boxes, Job, Network, NotHereError, Pipeline
+from leyolo.bench.runtimes.base import Array, Boxes, Job, Network, NotHereError, Pipeline, Precision
+from leyolo.bench.runtimes.ours import prepared
 from leyolo.geometry import letterbox
 
 CONFIDENCE, IOU, MAX_DETECTIONS = 0.25, 0.7, 300
 
 
-def ours(job: Job) -> Pipeline:
-    from leyolo import _C
+def ours(job: Job, dtype: Precision = "float32") -> Pipeline:
     from leyolo.predict import pipeline
     from leyolo.predict.images import decode_image
-    from leyolo.runtime import Engine
 
-    _C.set_num_threads(job.threads)
     c = job.checkpoint
-    whole = pipeline.Pipeline(Engine(c), num_classes=c.num_classes, strides=c.strides, head=c.head)
+    whole = pipeline.Pipeline(prepared(job, dtype), num_classes=c.num_classes, strides=c.strides, head=c.head)
     settings = pipeline.Settings(imgsz=job.shape[1:3], conf=CONFIDENCE, iou=IOU, max_det=MAX_DETECTIONS)
 
     def detect(data: bytes) -> Boxes:

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True, rich_markup_mode="rich")
+_HELP = "Measure speed on this machine. For the other libraries: pip install 'leyolo\\[bench]'."
+
+app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode="rich")
 
 Model = Annotated[
     str | None,
@@ -18,8 +20,8 @@ Random = Annotated[
     typer.Option("--random", help="Random weights, of the size that --model names: speed does not depend on them."),
 ]
 Imgsz = Annotated[int, typer.Option("--imgsz", help="Side of the network input, a multiple of 32.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="For every runtime.", show_default="all cores")]
-Rounds = Annotated[int, typer.Option("--rounds", help="Samples of every runtime.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="For all that is measured.", show_default="all cores")]
+Rounds = Annotated[int, typer.Option("--rounds", help="Samples of each.")]
 Runtimes = Annotated[
     str | None,
     typer.Option(
@@ -34,11 +36,6 @@ AsJson = Annotated[
 ]
 
 
-@app.callback()
-def _benchmark() -> None:
-    """Measure speed on this machine."""
-
-
 @app.command(name="model")
 def model(
     model: Model = None,
@@ -50,7 +47,7 @@ def model(
     runtimes: Runtimes = None,
     as_json: AsJson = None,
 ) -> None:
-    """Time the forward pass beside the other runtimes that are installed (pip install 'leyolo\\[bench]')."""
+    """Time the forward pass beside the other runtimes that are installed."""
     from leyolo.bench.model import benchmark
 
     _measure(
@@ -116,11 +113,14 @@ def ops(
     ] = None,
 ) -> None:
     """Time every operator on the network's own shapes, beside torch and the other libraries that are installed."""
+    from leyolo.bench import roofline
     from leyolo.bench.ops import benchmark
     from leyolo.cli import numbers
-    from leyolo.cli.console import progress, say, table
+    from leyolo.cli.console import progress
 
     target, picture = numbers.checked(as_json), numbers.checked(plot, "--plot")
+    if picture is not None:
+        roofline.checked(picture)
     names = [name.strip() for part in op or [] for name in part.split(",")]
     with progress(None, quiet=False) as view:
         report = benchmark(
@@ -133,18 +133,23 @@ def ops(
         )
     if target is not None:
         numbers.write(report, target)
+    if target != "-":
+        _show_ops(report)
     if picture is not None:
-        from leyolo.bench.roofline import draw
+        roofline.draw(report, picture)
 
-        draw(report, picture)
-    if target == "-":
-        return
+
+def _show_ops(report: dict[str, Any]) -> None:
+    from leyolo.bench.environment import threads_text
+    from leyolo.cli.console import say, table
+
     environment = report["environment"]
-    count = environment["threads"]
-    title = f"leyolo-{environment['size']}, {imgsz} x {imgsz}, {count} thread{'s' * (count > 1)}, float32"
+    side = environment["imgsz"]
+    title = f"leyolo-{environment['size']}, {side} x {side}, {threads_text(environment['threads'])}, float32"
     say(f"{title}; {environment['processor']}")
-    levels = [f"{level['name']} {level['read']:.0f}" for level in environment["limits"]["levels"]]
-    say(f"limits: FMA {environment['limits']['fma']:.0f} GFLOP/s; reading, in GB/s: {', '.join(levels)}")
+    limits = environment["limits"]
+    levels = ", ".join(f"{name} {rate:.0f}" for name, rate in limits["read_gb_per_s"].items())
+    say(f"this machine: {limits['gflop_per_s']:.0f} GFLOP/s; GB/s read: {levels}")
     header = ("operator", "case", "contestant", "us", "quartiles", "times ours", "GB/s", "GFLOP/s", "of limit")
     table("", header, map(_ops_row, sorted(report["rows"], key=_case_and_time(report["rows"]))))
     if report["totals"]:
@@ -193,8 +198,10 @@ def _measure(
 
 
 def _title(report: dict[str, Any]) -> str:
+    from leyolo.bench.environment import threads_text
+
     environment, row = report["environment"], report["rows"][0]
-    parts = [f"{row['model']} at {row['size']}", f"batch {row['batch']}", f"{row['threads']} threads"]
+    parts = [f"{row['model']} at {row['size']}", f"batch {row['batch']}", threads_text(row["threads"])]
     if source := report.get("source"):
         parts.append(
             f"{source['name']} picture of {source['width']} x {source['height']}, {source['bytes'] // 1000} kB"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -176,18 +175,15 @@ def predict(
     if line_width is not None and line_width < 1:
         raise UsageError(f"--line-width must be at least 1, got {line_width}")
 
-    from leyolo.cli.console import say
+    from leyolo.cli.console import warnings_said
     from leyolo.model import LeYOLO
     from leyolo.predict import sources as reading
     from leyolo.predict.run import run
 
     options = reading.Options(recursive=recursive, as_list=as_list, vid_stride=vid_stride)
     plot = {"line_width": line_width, "labels": show_labels, "conf": show_conf}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings_said():
         leyolo = LeYOLO(model, device=device, dtype=dtype)
-    for warning in caught:
-        say(f"warning: {warning.message}")
     settings = leyolo.settings(
         imgsz=size,
         conf=conf,

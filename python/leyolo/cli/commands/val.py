@@ -19,6 +19,7 @@ def val(
             "--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False
         ),
     ] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32 or bf16.", show_default="float32")] = None,
     imgsz: Annotated[int, typer.Option("--imgsz", help="Side of the network input, a multiple of 32.")] = 640,
     conf: Annotated[float, typer.Option("--conf", help="Keep boxes above this confidence.")] = 0.001,
     iou: Annotated[float, typer.Option("--iou", help="NMS: suppress boxes that overlap a better one by more.")] = 0.7,
@@ -31,11 +32,12 @@ def val(
 ) -> None:
     """Measure COCO average precision and recall on annotated pictures (square letterbox)."""
     from leyolo.cli import numbers
-    from leyolo.cli.console import progress, say
+    from leyolo.cli.console import progress, say, warnings_said
     from leyolo.model import LeYOLO
 
     target = numbers.checked(as_json)
-    leyolo = LeYOLO(model)
+    with warnings_said():
+        leyolo = LeYOLO(model, dtype=dtype)
     with progress(None, quiet=False) as view:
         metrics = leyolo.val(
             data,
