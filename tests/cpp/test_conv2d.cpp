@@ -30,7 +30,7 @@ void compare(int64_t h, int64_t w, int64_t in, int64_t out, int64_t k, int64_t s
           }
         double expected = activate(Activation::silu, sum);
         if (with_residual) expected += residual.data()[(i * ow + j) * out + o];
-        CHECK_NEAR(y.data()[(i * ow + j) * out + o], expected, 2e-5);
+        CHECK_NEAR(y.data()[(i * ow + j) * out + o], expected, 2e-5 * std::sqrt(1 + double(in * k * k) / 50));
       }
 }
 
@@ -41,8 +41,29 @@ TEST(conv2d_pointwise_with_every_tail) {
     for (int64_t pixels : {1, 5, 17}) compare(1, pixels, 7, out, 1, 1, true);
 }
 
+// SiLU is computed a tile later: whole tiles and a tail of pixels, shallow tiles and deep ones.
+TEST(conv2d_pointwise_silu) {
+  for (int64_t out : {1, 16, 24, 48, 64, 88})
+    for (int64_t in : {1, 16, 24, 70})
+      for (int64_t pixels : {1, 14, 43}) compare(1, pixels, in, out, 1, 1, false);
+  compare(3, 40, 16, 40, 1, 2, false);
+}
+
+// Tiles that go over the ends of rows.
+TEST(conv2d_windows_of_many_channels) {
+  for (int64_t out : {16, 20, 40, 64, 96})
+    for (bool residual : {false, true}) compare(9, 11, 17, out, 3, 2, residual);
+  compare(7, 8, 16, 70, 5, 1, true);
+  compare(1, 30, 24, 24, 3, 1, false);
+  compare(30, 1, 24, 24, 3, 2, false);
+  compare(3, 3, 30, 20, 3, 1, false);  // just a tile and a pixel
+  compare(2, 3, 30, 20, 3, 1, false);  // less than a tile
+  compare(4, 5, 515, 8, 3, 1, false);
+}
+
 TEST(conv2d_windows_over_the_border) {
   compare(9, 11, 3, 16, 3, 2, false);
+  compare(9, 69, 3, 24, 3, 2, false);
   compare(1, 1, 4, 20, 3, 1, true);
   compare(2, 3, 5, 9, 5, 1, false);
   compare(8, 21, 4, 24, 3, 1, true);

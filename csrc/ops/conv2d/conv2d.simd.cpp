@@ -8,6 +8,10 @@ namespace {
 // Out of line: rare, and unrolled it would only crowd the instruction cache.
 __attribute__((noinline)) vf other_activation(Activation a, vf x) { return activate(a, x); }
 
+// What taps beyond the border read.
+constexpr int kZeroChannels = 512;
+alignas(64) constexpr float kZeros[kZeroChannels] = {};
+
 struct Floats {
   using Args = Conv2dArgs;
   using X = float;
@@ -120,6 +124,50 @@ struct Floats {
     while (next < COUNT) activate_next();
   }
 
+  // k x k with many channels: output pixels [begin, end) of the flattened image, at least a tile of them. Every pixel
+  // has addresses of its own, so that tiles go over the ends of rows; taps beyond the border read zeros.
+  template <int NV>
+  static constexpr int kGathered = kPixels<NV> < 8 ? kPixels<NV> : 8;
+  template <int NV>
+  __attribute__((noinline)) static void gathered_pixels(Args const& a, Tile<Floats> const& t, long long begin,
+                                                        long long end) {
+    constexpr int MR = kGathered<NV>;
+    for (long long p = begin; p < end; p += MR) {
+      long long const first = p + MR <= end ? p : end - MR;
+      long long row = first / a.out_width, column = first % a.out_width, top[MR], left[MR];
+      for (int m = 0; m < MR; ++m) {
+        top[m] = row * a.stride - a.padding;
+        left[m] = column * a.stride - a.padding;
+        if (++column == a.out_width) ++row, column = 0;
+      }
+      vf acc[MR][NV] = {};
+      float const* w = t.weight;
+      for (int tap = 0; tap < a.kernel * a.kernel; ++tap)
+        for (int channel = 0; channel < a.in_channels; channel += kZeroChannels) {
+          float const* x[MR];
+          for (int m = 0; m < MR; ++m) {
+            long long const y = top[m] + tap / a.kernel, column_x = left[m] + tap % a.kernel;
+            bool const inside = y >= 0 && y < a.height && column_x >= 0 && column_x < a.width;
+            x[m] = inside ? t.x + (y * a.width + column_x) * a.x_pitch + channel : kZeros;
+          }
+          int const rest = a.in_channels - channel, depth = rest < kZeroChannels ? rest : kZeroChannels;
+          for (int c = 0; c < depth; ++c, w += NV * kLanes) {
+            vf weight[NV];
+#pragma GCC unroll 16
+            for (int n = 0; n < NV; ++n) weight[n] = load(w + n * kLanes);
+#pragma GCC unroll 16
+            for (int m = 0; m < MR; ++m) {
+              vf const value = splat(x[m][c]);
+#pragma GCC unroll 16
+              for (int n = 0; n < NV; ++n) acc[m][n] += value * weight[n];
+            }
+          }
+        }
+      add_bias<MR, NV>(acc, t.bias);
+      finish<MR, NV>(a, moved(a, t, first), acc);
+    }
+  }
+
   template <int MR, int NV, int STEP>
   LEYOLO_INLINE static void run(Args const& a, Tile<Floats> const& t) {
     vf acc[MR][NV] = {};
@@ -213,6 +261,21 @@ extern void conv2d_pixels(Conv2dArgs const& a, long long begin, long long end) {
   pointwise_pixels<Floats>(a, begin, end);
 }
 
-extern void conv2d_rows(Conv2dArgs const& a, long long begin, long long end) { window_rows<Floats>(a, begin, end); }
+extern void conv2d_rows(Conv2dArgs const& a, long long begin, long long end) {
+  long long const first = begin * a.out_width, last = end * a.out_width;
+  if (a.in_channels < 16 || last - first < 8) return window_rows<Floats>(a, begin, end);
+  each_tile<Floats>(a, [&](Tile<Floats> const& t, int vectors) LEYOLO_LAMBDA {
+    switch (vectors) {
+      case 1: return Floats::gathered_pixels<1>(a, t, first, last);
+      case 2: return Floats::gathered_pixels<2>(a, t, first, last);
+#if LEYOLO_LANES > 4 || LEYOLO_REGISTERS > 16
+      case 3: return Floats::gathered_pixels<3>(a, t, first, last);
+#endif
+#if LEYOLO_REGISTERS > 16
+      case 4: return Floats::gathered_pixels<4>(a, t, first, last);
+#endif
+    }
+  });
+}
 
 }  // namespace leyolo::LEYOLO_ISA
