@@ -24,11 +24,15 @@ BottleneckTile bottleneck_tile(BottleneckShape const& s, int64_t shared, int mul
   double least = 0;
   if (!taken) return best;
   for (int warps : {16, 8, 4})
-    for (int parts = 1; parts <= 40; ++parts) {
-      // The width is cut into parts of whole strips of 4.
-      int const columns = int(up((s.out_width + parts - 1) / parts, 4));
+    for (int parts = 1, columns = 0; columns != 4; parts += parts < 5 ? 1 : parts) {
+      // The width is cut into parts of whole strips of 4, the height into even pieces.
+      columns = int(up((s.out_width + parts - 1) / parts, 4));
       if (columns > 16 * warps) continue;
-      for (int rows = std::min<int>(16 * warps / columns, int(s.out_height)); rows > 0; --rows) {
+      int64_t const pieces = (s.out_height * columns + 16 * warps - 1) / (16 * warps);
+      for (int64_t piece = pieces, last = 0; piece < pieces + 16; ++piece) {
+        int const rows = int((s.out_height + piece - 1) / piece);
+        if (rows == last) continue;
+        last = rows;
         int64_t const bytes = bottleneck_shared(s, warps, rows, columns);
         if (bytes > shared) continue;
         // Per block in units of a multiprocessor's time for a thousand multiplications: tensor cores at half their rate
@@ -46,7 +50,6 @@ BottleneckTile bottleneck_tile(BottleneckShape const& s, int64_t shared, int mul
         double const time = rounds * (expand + project + filter + 40) * idle;
         if (best.warps == 0 || time < least) best = {warps, rows, columns, bytes}, least = time;
       }
-      if (columns <= 4) break;
     }
   return best;
 }
