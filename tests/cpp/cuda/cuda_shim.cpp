@@ -10,6 +10,7 @@
 #include <mutex>
 #include <numeric>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -246,6 +247,17 @@ void check_launch(char const* name, dim3 blocks, dim3 threads, size_t shared) {
   if (shared > kSharedPerBlock) refuse("more shared memory than sm_86, 89 and 120 have");
 }
 
+// Appends the names of the kernels that have run to the file that LEYOLO_SHIM_RECORD names.
+void record(char const* name) {
+  static char const* const file = std::getenv("LEYOLO_SHIM_RECORD");
+  static std::set<std::string> known;
+  if (!file || !known.insert(name).second) return;
+  if (std::FILE* const out = std::fopen(file, "a")) {
+    std::fprintf(out, "%s\n", name);
+    std::fclose(out);
+  }
+}
+
 }  // namespace
 
 void run(char const* name, dim3 blocks, dim3 threads, size_t shared, void (*body)(void*), void* state) {
@@ -253,6 +265,7 @@ void run(char const* name, dim3 blocks, dim3 threads, size_t shared, void (*body
   std::lock_guard const lock(mutex);
   check_launch(name, blocks, threads, shared);
   Quiet const quiet;
+  record(name);
   char const* const seed = std::getenv("LEYOLO_SHIM_SEED");
   unsigned const start = seed ? unsigned(std::atoi(seed)) : 0;
   shuffled = start != 0;
