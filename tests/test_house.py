@@ -15,8 +15,7 @@ OPS = sorted(p.name for p in (ROOT / "csrc" / "ops").iterdir())
 SIMD = sorted((ROOT / "csrc").rglob("*.simd.cpp"))
 SOURCES = [p for suffix in ("h", "cpp", "cu", "cuh") for p in (ROOT / "csrc").rglob(f"*.{suffix}")]
 INTERNAL = {"max_pool2d"}  # a step of `forward`, not an operator of its own
-# Without a CUDA twin so far: in the shim's build (tools/cuda_shim.sh) these run on the CPU. Whoever writes a twin takes its
-# line away.
+# Without a CUDA twin so far: in the shim's build (tools/cuda_shim.sh) these run on the CPU. A twin takes its line away.
 WITHOUT_TWIN = {
     "assignment.cpp",
     "conv2d.cpp: conv2d",

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Compiles every CUDA kernel for the shipped architectures and holds what ptxas says about it (registers, stack, spills,
-static shared memory) against the table in tests/cuda/resources.json. Needs nvcc and c++filt, no GPU.
+"""Compiles every CUDA kernel for the shipped architectures, and holds what ptxas says against tests/cuda/resources.json.
 
-    tools/cuda_resources.py                  # all architectures; a new spill, a larger stack, 10 % more registers: exit 1
+That is registers, stack, spills and static shared memory. Needs nvcc and c++filt, no GPU.
+
+    tools/cuda_resources.py                  # a new spill, a larger stack, 10 % more registers: exit 1
     tools/cuda_resources.py --arch 90        # one, while developing
     tools/cuda_resources.py --update         # writes the table
     tools/cuda_resources.py --ran FILE       # also: kernels that no test has run (FILE is LEYOLO_SHIM_RECORD's)
@@ -65,7 +66,8 @@ def parse(said: str) -> Kernels:
         own = part[part.find(f"Function properties for {head[1]}") :]
         stack = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", own)
         used = re.search(r"Used (\d+) registers.*", own)
-        assert stack and used, part
+        assert stack, part
+        assert used, part
         shared = re.search(r"(\d+) bytes smem", used[0])
         use = Use(int(used[1]), int(stack[1]), int(stack[2]), int(stack[3]), int(shared[1]) if shared else 0)
         found.append((head[1], head[2], use))

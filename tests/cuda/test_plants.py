@@ -1,5 +1,6 @@
-"""Mistakes planted into kernels: whoever looks for them must find them. Needs what ``tools/cuda_shim.sh plain``, ``asan``
-and ``tsan`` have built (``make cuda-check`` does it)."""
+"""Mistakes planted into kernels: whoever looks for them must find them.
+
+Needs what ``tools/cuda_shim.sh plain``, ``asan`` and ``tsan`` have built (``make cuda-check`` does it)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ SHIM = ROOT / "build" / "shim"
 CHECK = ROOT / "tests" / "cpp" / "cuda" / "test_shim.cu"
 OPS = ROOT / "csrc" / "ops"
 
-FLAGS = {
+FLAGS: dict[str, list[str]] = {
     "plain": [],
     "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
     "tsan": ["-fsanitize=thread"],

@@ -30,7 +30,8 @@ ptxas info    : Used 40 registers, used 0 barriers
 @pytest.fixture(scope="module")
 def tool() -> Any:
     spec = importlib.util.spec_from_file_location("cuda_resources", ROOT / "tools" / "cuda_resources.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules["cuda_resources"] = module
     spec.loader.exec_module(module)

@@ -100,7 +100,7 @@ struct Launch {
   char const* name;
   void (*body)(void*);
   void* state;
-  std::unique_ptr<char[]> tags{new char[3]()};  // begin, end, fence
+  std::unique_ptr<char[]> tags{new char[2]()};  // begin, end
 };
 
 std::vector<std::unique_ptr<Fiber>> pool;
@@ -223,7 +223,7 @@ void run_block() {
   for (unsigned i = 0; i < n; ++i) {
     Fiber& fiber = *pool[(cursor + i) % pool.size()];
     fiber.index = {i % grid.block.x, i / grid.block.x % grid.block.y, i / (grid.block.x * grid.block.y)};
-    fiber.rank = i;
+    fiber.rank = i, fiber.fenced = false, fiber.atomic = nullptr;
     ready.push_back(&fiber);
   }
   cursor += n;
@@ -332,9 +332,18 @@ int sync_block_count(bool vote, char const* file, int line) {
 
 void fence() {
   Quiet const quiet;
-  acquire(&launch->tags[2]);
-  release(&launch->tags[2]);
+  running->fenced = true;
+  if (running->atomic) acquire(running->atomic);
+  running->atomic = nullptr;
 }
+
+#ifdef __SANITIZE_THREAD__
+void order_atomic(void* address) {
+  Quiet const quiet;
+  if (running->fenced) release(address);
+  running->atomic = address;
+}
+#endif
 
 Group* join(unsigned mask, void const* mine, size_t bytes, char const* file, int line) {
   Quiet const quiet;
