@@ -101,14 +101,19 @@ test_file() { # file, command
   [ $code = 5 ] && code=0 # none of its tests is for this device
   echo "exit $code: $file: $(tail -n 1 "$log")"
   [ $code = 0 ] || tail -n 60 "$log"
+  [ $code = 0 ] || echo "$file" >> build/gpu/failed.txt
   return $code
 }
 test_files() { # tests to keep one of, command
   export LEYOLO_TEST_SAMPLE=$1
   shift
   export -f test_file
+  : > build/gpu/failed.txt
   grep -rlwE 'device|cuda' tests --include='test_*.py' --exclude-dir=cuda | grep -vE 'test_(house|commands|process)' |
     xargs -P "$((JOBS < 6 ? JOBS : 6))" -I{} bash -c 'test_file "$0" "$@"' {} "$@"
+  local code=$?
+  if [ $code != 0 ]; then echo "failed: $(tr '\n' ' ' < build/gpu/failed.txt)"; fi
+  return $code
 }
 
 stage_test() { test_files "$SAMPLE" "$PYTHON" && echo 'all files pass'; }
