@@ -103,7 +103,7 @@ __device__ __forceinline__ void nms_exchange(K* keys, I count, I pair, I size, b
 // Sorts `count` keys in shared memory; with `merging` only the last steps of a merge, from blocks of `tile` on. Pairs
 // in blocks of 64 stay with one warp from step to step.
 template <class K>
-__device__ void nms_sort_shared(K* keys, int count, bool merging, int tile) {
+__device__ __forceinline__ void nms_sort_shared(K* keys, int count, bool merging, int tile) {
   bool wide = true;
   auto const step = [&](int size, bool mirror) {
     wide || size > 64 ? __syncthreads() : __syncwarp();
@@ -123,7 +123,7 @@ __device__ void nms_sort_shared(K* keys, int count, bool merging, int tile) {
 }
 
 template <class A>
-__device__ void nms_sort_tile(NmsKey<A>* keys, int count, NmsKey<A>* shared, bool merging) {
+__device__ __forceinline__ void nms_sort_tile(NmsKey<A>* keys, int count, NmsKey<A>* shared, bool merging) {
   for (int i = threadIdx.x; i < count; i += blockDim.x) shared[i] = keys[i];
   nms_sort_shared(shared, count, merging, nms_tile<A>);
   for (int i = threadIdx.x; i < count; i += blockDim.x) keys[i] = shared[i];
@@ -132,7 +132,7 @@ __device__ void nms_sort_tile(NmsKey<A>* keys, int count, NmsKey<A>* shared, boo
 
 // Keys of the boxes that take part, in any order; returns how many. A warp asks for its places at once.
 template <class A, class T>
-__device__ int64_t nms_collect(NmsInputs<A> const& in, int64_t image, NmsKey<A>* keys, unsigned* counter) {
+__device__ __forceinline__ int64_t nms_collect(NmsInputs<A> const& in, int64_t image, NmsKey<A>* keys, unsigned* counter) {
   T const* const scores = static_cast<T const*>(in.scores) + image * in.n;
   int64_t const n = in.counts ? max_of<int64_t>(0, min_of(in.counts[image], in.n)) : in.n;
   int const lane = threadIdx.x % 32;
@@ -161,7 +161,7 @@ struct NmsCandidate {
 };
 
 template <class A, class T>
-__device__ NmsCandidate<A> nms_candidate(NmsInputs<A> const& in, int64_t image, int64_t index) {
+__device__ __forceinline__ NmsCandidate<A> nms_candidate(NmsInputs<A> const& in, int64_t image, int64_t index) {
   int64_t const at = image * in.n + index;
   Box<A> const box = load_box<A>(static_cast<T const*>(in.boxes) + 4 * at);
   return {index, in.labels ? in.labels[at] : 0, box, area(box)};
@@ -179,7 +179,7 @@ __device__ __forceinline__ bool nms_drops(NmsMemory<A> const& s, int64_t k, NmsC
 // those before them in the chunk, every box by blockDim / 64 threads, (2) one thread goes through the chunk's 64-bit
 // words in order, (3) the kept ones are appended.
 template <class A, class T>
-__device__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t image, NmsMemory<A> const& s, NmsKey<A> const* keys,
+__device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t image, NmsMemory<A> const& s, NmsKey<A> const* keys,
                              int64_t begin, int64_t end, int64_t from, int64_t found, bool use_dropped) {
   LEYOLO_SHARED(A, chunk, 5 * kNmsChunk);
   LEYOLO_SHARED(long long, chunk_label, kNmsChunk);

@@ -10,7 +10,7 @@ constexpr int64_t kManyPairs = int64_t(1) << 24;  // IoUs that one block may hav
 
 // More keys than fit into shared memory: tiles, then merges whose wide steps run in global memory.
 template <class A>
-__device__ void sort_tiles(NmsKey<A>* keys, int64_t count, NmsKey<A>* shared) {
+__device__ __forceinline__ void sort_tiles(NmsKey<A>* keys, int64_t count, NmsKey<A>* shared) {
   constexpr int64_t tile = nms_tile<A>;
   auto const all_tiles = [&](bool merging) {
     for (int64_t at = 0; at < count; at += tile)
@@ -30,7 +30,7 @@ __device__ void sort_tiles(NmsKey<A>* keys, int64_t count, NmsKey<A>* shared) {
 }
 
 template <class A, class T>
-__global__ void __launch_bounds__(kMostThreads) nms_kernel(NmsInputs<A> in, char* workspace, int64_t bytes) {
+__global__ void __launch_bounds__(kMostThreads, 1) nms_kernel(NmsInputs<A> in, char* workspace, int64_t bytes) {
   LEYOLO_SHARED(NmsKey<A>, shared, nms_tile<A>);
   LEYOLO_SHARED(unsigned, counter, 1);
   int64_t const image = blockIdx.x;

@@ -15,7 +15,7 @@ struct Piece {
 };
 
 template <class A, class T>
-__global__ void __launch_bounds__(kMany) nms_collect_kernel(NmsInputs<A> in, char* workspace, int64_t bytes) {
+__global__ void __launch_bounds__(kMany, 1) nms_collect_kernel(NmsInputs<A> in, char* workspace, int64_t bytes) {
   LEYOLO_SHARED(unsigned, counter, 1);
   int64_t const image = blockIdx.x;
   NmsMemory<A> const s(workspace + image * bytes, in.n);
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kMany) nms_collect_kernel(NmsInputs<A> in, cha
 }
 
 template <class A>
-__global__ void __launch_bounds__(kMany)
+__global__ void __launch_bounds__(kMany, 1)
     nms_tiles_kernel(NmsInputs<A> in, char* workspace, int64_t bytes, int64_t tiles, bool merging) {
   LEYOLO_SHARED(NmsKey<A>, shared, nms_tile<A>);
   Piece const piece(tiles);
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class A, class T>
-__global__ void __launch_bounds__(kMany)
+__global__ void __launch_bounds__(kMany, 1)
     nms_decide_kernel(NmsInputs<A> in, char* workspace, int64_t bytes, int64_t first) {
   int64_t const image = blockIdx.x;
   NmsMemory<A> const s(workspace + image * bytes, in.n);
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class A>
-__global__ void __launch_bounds__(kMany) nms_finish_kernel(NmsInputs<A> in) {
+__global__ void __launch_bounds__(kMany, 1) nms_finish_kernel(NmsInputs<A> in) {
   int64_t const found = in.kept[blockIdx.x];
   nms_finish(in, blockIdx.x, found);
 }
