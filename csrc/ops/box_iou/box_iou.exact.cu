@@ -16,8 +16,8 @@ struct alignas(16) Slot {
 
 struct Tiles {
   int64_t n, m;
-  int lanes;            // threads along a row of the result, a power of two
-  int rows;             // of a tile
+  int lanes;             // threads along a row of the result, a power of two
+  int rows;              // of a tile
   int64_t down, across;  // tiles of one image
 };
 

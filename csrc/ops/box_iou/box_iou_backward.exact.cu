@@ -37,7 +37,7 @@ template <BoxIou kind, class A, class T>
 __global__ void __launch_bounds__(kRowWarps* kWarp, 2)
     box_iou_rows_kernel(A const* g, T const* boxes1, T const* boxes2, T* gradient1, int64_t n, int64_t m, int64_t down,
                         BoxFormat format, A eps, bool aligned1, bool aligned2) {
-  LEYOLO_SHARED(A, plane, kIouPlanes* kTile);
+  LEYOLO_SHARED(A, plane, kIouPlanes * kTile);
   int64_t const image = int64_t(blockIdx.x) / down;
   int64_t const i = int64_t(blockIdx.x) % down * kRowWarps + threadIdx.x / kWarp, at = image * n + i;
   int const lane = threadIdx.x % kWarp;
@@ -69,7 +69,7 @@ template <BoxIou kind, class A, class T>
 __global__ void __launch_bounds__(kColumnWarps* kWarp, 1)
     box_iou_columns_kernel(A const* g, T const* boxes1, T const* boxes2, T* gradient2, int64_t n, int64_t m,
                            int64_t across, BoxFormat format, A eps, bool aligned1, bool aligned2) {
-  LEYOLO_SHARED(A, memory, kColumnWarps* kIouPlanes* kWarp);  // rows, later the sums of the warps
+  LEYOLO_SHARED(A, memory, kColumnWarps * kIouPlanes * kWarp);  // rows, later the sums of the warps
   int64_t const image = int64_t(blockIdx.x) / across;
   int const lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   int64_t const j = int64_t(blockIdx.x) % across * kWarp + lane, at = image * m + j;

@@ -90,8 +90,7 @@ __device__ __forceinline__ float side_distance(T const* logits, int bins) {
 template <bool yolox, class T>
 __device__ __forceinline__ Box<float> anchor_box(DetectHead<T> const& d, T const* row, float const* center,
                                                  float stride) {
-  if constexpr (yolox)
-    return yolox_box(float(row[0]), float(row[1]), float(row[2]), float(row[3]), center, stride);
+  if constexpr (yolox) return yolox_box(float(row[0]), float(row[1]), float(row[2]), float(row[3]), center, stride);
   int const half = threadIdx.x % 32 / 16;
   float const near = side_distance(row + half * d.reg_max, d.reg_max),
               far = side_distance(row + (2 + half) * d.reg_max, d.reg_max);

@@ -39,7 +39,8 @@ __device__ uint32_t select(DetectHead<T> const& d, int64_t image, int64_t& keep)
     detect_each<yolox, multi>(d, image, chunk * kDetectChunk, min_of(d.anchors, (chunk + 1) * kDetectChunk), f);
   };
   uint32_t prefix = 0, known = 0;
-  for (int shift : {21, 10, 0}) {
+  for (int pass = 0; pass < 3; ++pass) {
+    int const shift = pass == 0 ? 21 : pass == 1 ? 10 : 0;
     uint32_t const digits = shift == 0 ? 0x3ffu : 0x7ffu;
     for (int i = threadIdx.x; i < kRadix; i += kThreads) histogram[i] = 0;
     __syncthreads();

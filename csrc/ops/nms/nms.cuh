@@ -132,7 +132,8 @@ __device__ __forceinline__ void nms_sort_tile(NmsKey<A>* keys, int count, NmsKey
 
 // Keys of the boxes that take part, in any order; returns how many. A warp asks for its places at once.
 template <class A, class T>
-__device__ __forceinline__ int64_t nms_collect(NmsInputs<A> const& in, int64_t image, NmsKey<A>* keys, unsigned* counter) {
+__device__ __forceinline__ int64_t nms_collect(NmsInputs<A> const& in, int64_t image, NmsKey<A>* keys,
+                                               unsigned* counter) {
   T const* const scores = static_cast<T const*>(in.scores) + image * in.n;
   int64_t const n = in.counts ? max_of<int64_t>(0, min_of(in.counts[image], in.n)) : in.n;
   int const lane = threadIdx.x % 32;
@@ -179,12 +180,13 @@ __device__ __forceinline__ bool nms_drops(NmsMemory<A> const& s, int64_t k, NmsC
 // those before them in the chunk, every box by blockDim / 64 threads, (2) one thread goes through the chunk's 64-bit
 // words in order, (3) the kept ones are appended.
 template <class A, class T>
-__device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t image, NmsMemory<A> const& s, NmsKey<A> const* keys,
-                             int64_t begin, int64_t end, int64_t from, int64_t found, bool use_dropped) {
+__device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t image, NmsMemory<A> const& s,
+                                             NmsKey<A> const* keys, int64_t begin, int64_t end, int64_t from,
+                                             int64_t found, bool use_dropped) {
   LEYOLO_SHARED(A, chunk, 5 * kNmsChunk);
   LEYOLO_SHARED(long long, chunk_label, kNmsChunk);
-  LEYOLO_SHARED(unsigned, overlapped, 2 * kNmsChunk);  // by which boxes before it in the chunk, two words a box
-  LEYOLO_SHARED(unsigned, gone, 2);                    // boxes that a kept one drops, and those behind the end
+  LEYOLO_SHARED(unsigned long long, overlapped, kNmsChunk);  // by which boxes before it in the chunk
+  LEYOLO_SHARED(unsigned, gone, 2);                          // boxes that a kept one drops, and those behind the end
   LEYOLO_SHARED(unsigned, keeps, 2);
   int const b = threadIdx.x % kNmsChunk, slice = threadIdx.x / kNmsChunk, slices = blockDim.x / kNmsChunk;
   for (int64_t first = begin; first < end && found < in.max_det; first += kNmsChunk) {
@@ -194,7 +196,7 @@ __device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t ima
       A const values[] = {mine.box.x1, mine.box.y1, mine.box.x2, mine.box.y2, mine.area};
       for (int c = 0; c < 5; ++c) chunk[c * kNmsChunk + b] = values[c];
       chunk_label[b] = mine.label;
-      overlapped[2 * b] = overlapped[2 * b + 1] = 0;
+      overlapped[b] = 0;
       if (b < 2) gone[b] = 0;
     }
     __syncthreads();
@@ -203,22 +205,20 @@ __device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t ima
       dropped = nms_drops(s, k, mine, in.iou_threshold);
     unsigned const lost = __ballot_sync(0xffffffffu, dropped);
     if (lost && threadIdx.x % 32 == 0) atomicOr(gone + b / 32, lost);
-    unsigned by[2] = {0, 0};
+    unsigned long long by = 0;
     for (int e = slice; e < b && !dropped; e += slices)
       if (chunk_label[e] == mine.label &&
           suppresses(Box<A>{chunk[e], chunk[kNmsChunk + e], chunk[2 * kNmsChunk + e], chunk[3 * kNmsChunk + e]},
                      chunk[4 * kNmsChunk + e], mine.box, mine.area, in.iou_threshold))
-        by[e / 32] |= 1u << (e % 32);
-    for (int h = 0; h < 2; ++h)
-      if (by[h]) atomicOr(overlapped + 2 * b + h, by[h]);
+        by |= 1ull << e;
+    if (by) atomicOr(overlapped + b, by);
     __syncthreads();
     if (threadIdx.x == 0) {
       unsigned long long const out = gone[0] | uint64_t(gone[1]) << 32;
       unsigned long long kept = 0;
       int64_t left = in.max_det - found;
       for (int i = 0; i < kNmsChunk; ++i) {
-        unsigned long long const by_whom = overlapped[2 * i] | uint64_t(overlapped[2 * i + 1]) << 32;
-        if (!(out >> i & 1) && !(by_whom & kept) && left > 0) kept |= 1ull << i, --left;
+        if (!(out >> i & 1) && !(overlapped[i] & kept) && left > 0) kept |= 1ull << i, --left;
       }
       keeps[0] = unsigned(kept), keeps[1] = unsigned(kept >> 32);
     }
