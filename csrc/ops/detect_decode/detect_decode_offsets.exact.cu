@@ -73,7 +73,7 @@ __device__ uint32_t select(DetectHead<T> const& d, int64_t image, int64_t& keep)
 }
 
 template <bool yolox, bool multi, class T>
-__global__ void __launch_bounds__(kThreads) detect_offsets_kernel(DetectHead<T> d, int64_t* counts) {
+__global__ void __launch_bounds__(kThreads, 2) detect_offsets_kernel(DetectHead<T> d, int64_t* counts) {
   LEYOLO_SHARED(long long, total, 1);
   int const lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int64_t const image = blockIdx.x, base = image * d.chunks;

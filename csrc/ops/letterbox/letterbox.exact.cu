@@ -52,7 +52,7 @@ __device__ __forceinline__ void pixel(Job const& j, int64_t image, int64_t y, in
 }
 
 template <Resize how, class T>
-__global__ void __launch_bounds__(kPixels) letterbox_kernel(Job j, T* out) {
+__global__ void __launch_bounds__(kPixels, 8) letterbox_kernel(Job j, T* out) {
   LEYOLO_SHARED(uint4, memory, 2 * kPixels * 3 * int(sizeof(T)) / 16);
   int64_t const piece = int64_t(blockIdx.x) / j.across, image = piece / j.down;
   int64_t const first = int64_t(blockIdx.x) % j.across * kPixels, column = first + threadIdx.x, x = column - j.left;
