@@ -169,16 +169,36 @@ __device__ __forceinline__ NmsCandidate<A> nms_candidate(NmsInputs<A> const& in,
 }
 
 template <class A>
-__device__ __forceinline__ bool nms_drops(NmsMemory<A> const& s, int64_t k, NmsCandidate<A> const& c, A threshold) {
-  return s.label[k] == c.label &&
+__device__ __forceinline__ bool nms_drops(NmsMemory<A> const& s, int64_t k, NmsCandidate<A> const& c, bool labelled,
+                                          A threshold) {
+  return (!labelled || s.label[k] == c.label) &&
          suppresses(Box<A>{s.coordinates[0][k], s.coordinates[1][k], s.coordinates[2][k], s.coordinates[3][k]},
                     s.coordinates[4][k], c.box, c.area, threshold);
 }
 
+// Which of 64 boxes are kept; `by`: which ones before it overlap this lane's boxes, number lane and lane + 32. Instead
+// of one box after the other, in each round all that are sure: a box stays when all before it that overlap it are
+// dropped, and is dropped when one of them stays. By a whole warp.
+__device__ __forceinline__ unsigned long long nms_decide(unsigned long long by0, unsigned long long by1,
+                                                         unsigned long long open) {
+  int const lane = threadIdx.x % 32;
+  auto const both = [](bool first, bool second) {
+    return __ballot_sync(0xffffffffu, first) | uint64_t(__ballot_sync(0xffffffffu, second)) << 32;
+  };
+  unsigned long long kept = 0;
+  while (open) {
+    unsigned long long const hope = open | kept;
+    kept |= both((open >> lane & 1) && !(by0 & hope), (open >> (lane + 32) & 1) && !(by1 & hope));
+    open &= ~kept;
+    open &= ~both(by0 & kept, by1 & kept);
+  }
+  return kept;
+}
+
 // Decides the sorted boxes [begin, end) against each other and against the kept ones from `from` on, of which there are
-// `found`; returns how many there are then, at most max_det. By chunks: (1) 64 boxes against the kept ones and against
-// those before them in the chunk, every box by blockDim / 64 threads, (2) one thread goes through the chunk's 64-bit
-// words in order, (3) the kept ones are appended.
+// `found`; returns how many there are then, at most max_det. By chunks of 64, every box by blockDim / 64 threads:
+// (1) against the kept ones and against those before it in the chunk, (2) one warp decides, (3) what is kept is
+// appended. The next chunk is on its way meanwhile.
 template <class A, class T>
 __device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t image, NmsMemory<A> const& s,
                                              NmsKey<A> const* keys, int64_t begin, int64_t end, int64_t from,
@@ -187,11 +207,13 @@ __device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t ima
   LEYOLO_SHARED(long long, chunk_label, kNmsChunk);
   LEYOLO_SHARED(unsigned long long, overlapped, kNmsChunk);  // by which boxes before it in the chunk
   LEYOLO_SHARED(unsigned, gone, 2);                          // boxes that a kept one drops, and those behind the end
-  LEYOLO_SHARED(unsigned, keeps, 2);
+  LEYOLO_SHARED(unsigned long long, keeps, 1);
   int const b = threadIdx.x % kNmsChunk, slice = threadIdx.x / kNmsChunk, slices = blockDim.x / kNmsChunk;
+  bool const labelled = in.labels != nullptr;
+  auto const load = [&](int64_t at) { return nms_candidate<A, T>(in, image, keys[min_of(at, end - 1)].index()); };
+  if (begin >= end) return found;
+  NmsCandidate<A> mine = load(begin + b);
   for (int64_t first = begin; first < end && found < in.max_det; first += kNmsChunk) {
-    bool const there = first + b < end;
-    NmsCandidate<A> const mine = nms_candidate<A, T>(in, image, keys[there ? first + b : first].index());
     if (slice == 0) {
       A const values[] = {mine.box.x1, mine.box.y1, mine.box.x2, mine.box.y2, mine.area};
       for (int c = 0; c < 5; ++c) chunk[c * kNmsChunk + b] = values[c];
@@ -200,30 +222,29 @@ __device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t ima
       if (b < 2) gone[b] = 0;
     }
     __syncthreads();
-    bool dropped = !there || (use_dropped && s.dropped[first + b]);
+    NmsCandidate<A> const next = load(first + kNmsChunk + b);
+    bool dropped = first + b >= end || (use_dropped && s.dropped[first + b]);
     for (int64_t k = from + slice; k < found && !dropped; k += slices)
-      dropped = nms_drops(s, k, mine, in.iou_threshold);
+      dropped = nms_drops(s, k, mine, labelled, in.iou_threshold);
     unsigned const lost = __ballot_sync(0xffffffffu, dropped);
     if (lost && threadIdx.x % 32 == 0) atomicOr(gone + b / 32, lost);
     unsigned long long by = 0;
     for (int e = slice; e < b && !dropped; e += slices)
-      if (chunk_label[e] == mine.label &&
+      if ((!labelled || chunk_label[e] == mine.label) &&
           suppresses(Box<A>{chunk[e], chunk[kNmsChunk + e], chunk[2 * kNmsChunk + e], chunk[3 * kNmsChunk + e]},
                      chunk[4 * kNmsChunk + e], mine.box, mine.area, in.iou_threshold))
         by |= 1ull << e;
     if (by) atomicOr(overlapped + b, by);
     __syncthreads();
-    if (threadIdx.x == 0) {
-      unsigned long long const out = gone[0] | uint64_t(gone[1]) << 32;
-      unsigned long long kept = 0;
-      int64_t left = in.max_det - found;
-      for (int i = 0; i < kNmsChunk; ++i) {
-        if (!(out >> i & 1) && !(overlapped[i] & kept) && left > 0) kept |= 1ull << i, --left;
-      }
-      keeps[0] = unsigned(kept), keeps[1] = unsigned(kept >> 32);
+    if (threadIdx.x < 32) {
+      unsigned long long kept =
+          nms_decide(overlapped[threadIdx.x], overlapped[threadIdx.x + 32], ~(gone[0] | uint64_t(gone[1]) << 32));
+      for (int64_t extra = found + __popcll(kept) - in.max_det; extra > 0; --extra)
+        kept &= ~(1ull << (63 - __clzll(int64_t(kept))));
+      if (threadIdx.x == 0) *keeps = kept;
     }
     __syncthreads();
-    unsigned long long const kept = keeps[0] | uint64_t(keeps[1]) << 32;
+    unsigned long long const kept = *keeps;
     if (slice == 0 && kept >> b & 1) {
       int64_t const to = found + __popcll(kept & ((1ull << b) - 1));
       A const values[] = {mine.box.x1, mine.box.y1, mine.box.x2, mine.box.y2, mine.area};
@@ -232,6 +253,7 @@ __device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t ima
       in.indices[image * in.max_det + to] = mine.index;
     }
     found += __popcll(kept);
+    mine = next;
     __syncthreads();
   }
   return found;

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads)
   if (i >= s.state[0] || found >= in.max_det || s.dropped[i]) return;
   NmsCandidate<A> const mine = nms_candidate<A, T>(in, piece.image, s.keys[i].index());
   for (int64_t k = s.state[1]; k < found; ++k)
-    if (nms_drops(s, k, mine, in.iou_threshold)) {
+    if (nms_drops(s, k, mine, in.labels != nullptr, in.iou_threshold)) {
       s.dropped[i] = 1;
       return;
     }
