@@ -42,8 +42,12 @@ __global__ void depthwise_any(T const* __restrict__ x, T const* __restrict__ wei
                      : activate_device(s.activation, sum));
 }
 
-template <class T, int K, int STRIDE, int COLUMNS, int BLOCKS>
-__global__ void __launch_bounds__(kMarchThreads, BLOCKS)
+// ANY: every activation and the gradient's epilogue; else none and SiLU, which leaves registers for one block more.
+template <class T, int K, bool ANY>
+constexpr int kBlocks = (K == 3 ? 4 : 3) + (K < 7 && !ANY && sizeof(T) == 2);
+
+template <class T, int K, int STRIDE, int COLUMNS, bool ANY>
+__global__ void __launch_bounds__(kMarchThreads, kBlocks<T, K, ANY>)
     depthwise_march(T const* __restrict__ x, T const* __restrict__ weight, T const* __restrict__ bias,
                     T const* __restrict__ gradient, T* __restrict__ y, DepthwiseSizes s, unsigned pairs,
                     unsigned column_strips, unsigned row_strips, int rows, unsigned threads) {
@@ -53,15 +57,16 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
   unsigned const strip = id / pairs, line = strip / column_strips, image = line / row_strips;
   int const channel = int(id - strip * pairs) * 2, column = int(strip - line * column_strips) * COLUMNS;
   int const begin = int(line - image * row_strips) * rows, end = min(begin + rows, s.out_height);
-  int const left = column * STRIDE - s.padding_w, outputs = s.out_width - column;
+  int const left = column * STRIDE - s.padding_w;
 
   float2 w[K * K];
 #pragma unroll
-  for (int t = 0; t < K * K; ++t)
-    w[t] = {float(weight[channel * K * K + t]), float(weight[(channel + 1) * K * K + t])};
-  unsigned inside = 0;  // bit j: column left + j lies in the image
+  for (int t = 0; t < K * K; ++t) w[t] = {float(weight[channel * K * K + t]), float(weight[(channel + 1) * K * K + t])};
+  unsigned inside = 0;  // bit j: column left + j lies in the image; bit 16 + i: output i does
 #pragma unroll
   for (int j = 0; j < kInputs; ++j) inside |= unsigned(left + j >= 0 && left + j < s.width) << j;
+#pragma unroll
+  for (int i = 0; i < COLUMNS; ++i) inside |= unsigned(column + i < s.out_width) << (16 + i);
 
   // Step t brings the last STRIDE input rows of output row t, which is then complete; the steps before `begin` only
   // fill the sums of the first rows.
@@ -69,7 +74,7 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
   int row = (begin - kLive + 1) * STRIDE - s.padding_h + K - STRIDE;
   int const pitch = s.width * s.channels;
   T const* from = x + (int64_t(image) * s.height + row) * pitch + int64_t(left) * s.channels + channel;
-  int64_t to = ((int64_t(image) * s.out_height + begin) * s.out_width + column) * s.channels + channel;
+  T* to = y + ((int64_t(image) * s.out_height + begin) * s.out_width + column) * s.channels + channel;
   for (int t = begin - kLive + 1; t < end; t += kLive) {
 #pragma unroll
     for (int phase = 0; phase < kLive; ++phase) {
@@ -98,21 +103,20 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
         float2 const b = bias ? widen_pair<T>(load_pair(bias + channel)) : float2{0, 0};
 #pragma unroll
         for (int i = 0; i < COLUMNS; ++i) {
-          if (i >= outputs) continue;
-          int64_t const at = to + i * s.channels;
+          if (!(inside >> (16 + i) & 1)) continue;
           float2 z{sum[phase][i].x + b.x, sum[phase][i].y + b.y};
-          if (gradient) {
-            float2 const g = widen_pair<T>(load_pair(gradient + at));
+          if (ANY && gradient) {
+            float2 const g = widen_pair<T>(load_pair(gradient + (to - y) + i * s.channels));
             z.x = g.x * activation_gradient_device(s.activation, z.x);
             z.y = g.y * activation_gradient_device(s.activation, z.y);
           } else if (s.activation == Activation::silu) {
             z = {silu_device(z.x), silu_device(z.y)};
-          } else {
+          } else if (ANY) {
             z = {activate_device(s.activation, z.x), activate_device(s.activation, z.y)};
           }
-          store_pair(y + at, z);
+          store_pair(to + i * s.channels, z);
         }
-        to += int64_t(s.out_width) * s.channels;
+        to += s.out_width * s.channels;
       }
 #pragma unroll
       for (int i = 0; i < COLUMNS; ++i) sum[phase][i] = {0, 0};
@@ -120,7 +124,7 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
   }
 }
 
-template <class T, int K, int STRIDE, int COLUMNS, int BLOCKS>
+template <class T, int K, int STRIDE, int COLUMNS>
 void march(View x, View weight, View bias, View gradient, View y, DepthwiseSizes const& s, Context const& context) {
   unsigned const pairs = unsigned(s.channels / 2), column_strips = blocks(s.out_width, COLUMNS);
   // Long strips read few rows twice; short ones keep a small problem from leaving the machine idle.
@@ -128,10 +132,12 @@ void march(View x, View weight, View bias, View gradient, View y, DepthwiseSizes
   int const rows = int(std::clamp<int64_t>(line * s.out_height / (1 << 17), 2, 32));
   unsigned const row_strips = blocks(s.out_height, rows);
   int64_t const threads = line * row_strips;
-  LEYOLO_LAUNCH((depthwise_march<T, K, STRIDE, COLUMNS, BLOCKS>), blocks(threads, kMarchThreads), kMarchThreads, 0,
-                context.stream, x.as<T>(), weight.as<T>(), bias ? bias.as<T>() : nullptr,
-                gradient ? gradient.as<T>() : nullptr, y.as<T>(), s, pairs, column_strips, row_strips, rows,
-                unsigned(threads));
+  bool const any = gradient || (s.activation != Activation::none && s.activation != Activation::silu);
+  auto* const kernel =
+      any ? &depthwise_march<T, K, STRIDE, COLUMNS, true> : &depthwise_march<T, K, STRIDE, COLUMNS, false>;
+  LEYOLO_LAUNCH(kernel, blocks(threads, kMarchThreads), kMarchThreads, 0, context.stream, x.as<T>(), weight.as<T>(),
+                bias ? bias.as<T>() : nullptr, gradient ? gradient.as<T>() : nullptr, y.as<T>(), s, pairs,
+                column_strips, row_strips, rows, unsigned(threads));
 }
 
 }  // namespace
@@ -155,12 +161,12 @@ void depthwise_forward_cuda(View x, View weight, View bias, View gradient, View 
       bool const fit = pairs_fit(s.channels, sizeof(T), x.data, y.data, bias ? bias.data : nullptr,
                                  gradient ? gradient.data : nullptr);
       switch (fit ? depthwise_march_kind(s) : 0) {
-        case 31: return march<T, 3, 1, 4, sizeof(T) == 4 ? 4 : 5>(x, weight, bias, gradient, y, s, context);
-        case 32: return march<T, 3, 2, 4, sizeof(T) == 4 ? 4 : 5>(x, weight, bias, gradient, y, s, context);
-        case 51: return march<T, 5, 1, 4, 4>(x, weight, bias, gradient, y, s, context);
-        case 52: return march<T, 5, 2, 4, 4>(x, weight, bias, gradient, y, s, context);
-        case 71: return march<T, 7, 1, 2, 3>(x, weight, bias, gradient, y, s, context);
-        case 72: return march<T, 7, 2, 2, 3>(x, weight, bias, gradient, y, s, context);
+        case 31: return march<T, 3, 1, 4>(x, weight, bias, gradient, y, s, context);
+        case 32: return march<T, 3, 2, 4>(x, weight, bias, gradient, y, s, context);
+        case 51: return march<T, 5, 1, 4>(x, weight, bias, gradient, y, s, context);
+        case 52: return march<T, 5, 2, 4>(x, weight, bias, gradient, y, s, context);
+        case 71: return march<T, 7, 1, 2>(x, weight, bias, gradient, y, s, context);
+        case 72: return march<T, 7, 2, 2>(x, weight, bias, gradient, y, s, context);
       }
     }
     using A = std::conditional_t<std::is_same_v<T, double>, double, float>;

@@ -16,21 +16,9 @@ struct DepthwiseSizes {
 };
 
 inline DepthwiseSizes depthwise_sizes(View x, View weight, View y, Depthwise const& p) {
-  return {int(x.shape[0]),
-          int(x.shape[1]),
-          int(x.shape[2]),
-          int(y.shape[1]),
-          int(y.shape[2]),
-          int(x.shape[3]),
-          int(weight.shape[2]),
-          int(weight.shape[3]),
-          int(p.stride[0]),
-          int(p.stride[1]),
-          int(p.padding[0]),
-          int(p.padding[1]),
-          int(p.dilation[0]),
-          int(p.dilation[1]),
-          p.planar,
+  return {int(x.shape[0]),   int(x.shape[1]),      int(x.shape[2]),      int(y.shape[1]),    int(y.shape[2]),
+          int(x.shape[3]),   int(weight.shape[2]), int(weight.shape[3]), int(p.stride[0]),   int(p.stride[1]),
+          int(p.padding[0]), int(p.padding[1]),    int(p.dilation[0]),   int(p.dilation[1]), p.planar,
           p.activation};
 }
 

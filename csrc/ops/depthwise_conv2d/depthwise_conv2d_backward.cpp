@@ -127,8 +127,9 @@ int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y, Depthwi
 void depthwise_conv2d_backward(View gradient, View x, View weight, View bias, View gx, View gw, View gb, View workspace,
                                Depthwise const& params, Context const& context) {
   depthwise_check(x, weight, bias, gradient, params);
-  check(workspace.numel() * size_of(workspace.dtype) >= depthwise_conv2d_backward_workspace(x, weight, gradient, params),
-        "depthwise_conv2d: the workspace of the backward pass is too small");
+  check(
+      workspace.numel() * size_of(workspace.dtype) >= depthwise_conv2d_backward_workspace(x, weight, gradient, params),
+      "depthwise_conv2d: the workspace of the backward pass is too small");
   check(!params.planar, "depthwise_conv2d: gradients are computed in NHWC memory");
   LEYOLO_DISPATCH("depthwise_conv2d", x.device,
                   depthwise_conv2d_backward_cpu(gradient, x, weight, bias, gx, gw, gb, workspace, params, context),

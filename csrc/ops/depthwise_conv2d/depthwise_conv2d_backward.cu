@@ -20,16 +20,18 @@ constexpr int kMostBlocks = 792;  // two full waves of three blocks on 132 multi
 
 // How the work is cut; decided by the shapes alone.
 struct Plan {
-  int kind, width;               // depthwise_march_kind (0: any window), channels of a thread
-  int columns, rows, lanes;      // of x per tile; threads side by side in the channels, a power of two
-  int vectors, groups;           // of channels; groups of `lanes` vectors
+  int kind, width;           // depthwise_march_kind (0: any window), channels of a thread
+  int columns, rows, lanes;  // of x per tile; threads side by side in the channels, a power of two
+  int vectors, groups;       // of channels; groups of `lanes` vectors
   int column_strips, row_strips;
   int64_t tiles;
-  int chunks;                    // blocks of one group
+  int chunks;  // blocks of one group
 };
 
 // What fits into the registers.
-constexpr int columns_of(int kernel, int64_t size) { return kernel == 5 && size == 4 ? 2 : 4; }
+constexpr int columns_of(int kernel, int stride, int64_t size) {
+  return kernel != 5 ? 4 : size == 4 ? 2 : stride == 1 ? 3 : 4;
+}
 
 Plan plan_of(DepthwiseSizes const& s, DType dtype) {
   Plan p{};
@@ -38,7 +40,7 @@ Plan plan_of(DepthwiseSizes const& s, DType dtype) {
   if (!p.kind) return p;
   int const padding = s.padding_w, stride = s.stride_w, shift = padding % stride;
   p.width = s.kernel_h == 7 ? 1 : 2;
-  p.columns = columns_of(s.kernel_h, size_of(dtype));
+  p.columns = columns_of(s.kernel_h, s.stride_h, size_of(dtype));
   p.vectors = s.channels / p.width;
   // As many lanes as divide the vectors; where that leaves few, some idle.
   for (p.lanes = 32; p.lanes > 4 && p.vectors % p.lanes; p.lanes /= 2) continue;
@@ -102,7 +104,7 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
   constexpr int kPadding = K / 2, kShift = kPadding % STRIDE, kBase = kPadding - kShift;
   constexpr int kLive = (K + STRIDE - 1) / STRIDE, kSlots = kLive * STRIDE, kValues = (K * K + 1) * WIDTH;
   constexpr int kInputs = (COLUMNS - 1) / STRIDE + (K - 1) / STRIDE + 1;
-  LEYOLO_SHARED(float, part, kValues * kMarchThreads);
+  LEYOLO_SHARED(float, part, kValues* kMarchThreads);
 
   int const group = int(blockIdx.x) % plan.groups, chunk = int(blockIdx.x) / plan.groups;
   int const lane = int(threadIdx.x) & (plan.lanes - 1), beside = int(threadIdx.x) / plan.lanes;
@@ -123,15 +125,20 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
       // stride exactly where the tap leads to an output.
       int const a = strip * COLUMNS + kBase, column = a - kPadding, first = a / STRIDE - (K - 1) / STRIDE;
       int const top = (line - image * plan.row_strips) * plan.rows + kBase;
-      int const bottom = min(top + plan.rows, s.height + kPadding);
+      int const bottom = min(top + plan.rows, s.height + kPadding), upper = max(top, kPadding);
+      int const x_row = s.width * s.channels, pre_row = s.out_width * s.channels;
+      int out = top / STRIDE - (K - 1) / STRIDE;
       unsigned inside = 0, mine = 0;
 #pragma unroll
       for (int j = 0; j < kInputs; ++j) inside |= unsigned(first + j >= 0 && first + j < s.out_width) << j;
 #pragma unroll
       for (int j = 0; j < COLUMNS; ++j) mine |= unsigned(column + j >= 0 && column + j < s.width) << j;
-      int64_t const x_at = (int64_t(image) * s.height * s.width + column) * s.channels + channel;
-      int64_t const pre_at = (int64_t(image) * s.out_height * s.out_width + first) * s.channels + channel;
-      int64_t const x_row = int64_t(s.width) * s.channels, pre_row = int64_t(s.out_width) * s.channels;
+      // Where the rows that enter and leave in a step lie.
+      int64_t const leaves =
+          (int64_t(image) * s.height + out * STRIDE - kPadding) * x_row + int64_t(column) * s.channels + channel;
+      T const* x_from = x + leaves + int64_t(K - STRIDE) * x_row;
+      T* x_to = x_gradient + leaves;
+      T const* pre_from = pre + (int64_t(image) * s.out_height + out) * pre_row + int64_t(first) * s.channels + channel;
 
       float dx[kSlots][COLUMNS][WIDTH] = {};
       typename C::Word kept[kSlots][COLUMNS];
@@ -140,27 +147,25 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
 #pragma unroll
         for (int j = 0; j < COLUMNS; ++j) kept[slot][j] = C::zero();
       int const last = (bottom - 1) / STRIDE;
-      for (int o = top / STRIDE - (K - 1) / STRIDE; o <= last; o += kLive) {
+      while (out <= last) {
 #pragma unroll
         for (int phase = 0; phase < kLive; ++phase) {
-          int const out = o + phase;
           if (out > last) break;
           // Rows of x that enter.
 #pragma unroll
           for (int q = 0; q < STRIDE; ++q) {
             int const slot = (phase * STRIDE + K - STRIDE + q) % kSlots, b = out * STRIDE + K - STRIDE + q;
-            bool const enter = b >= top && b < bottom && b >= kPadding;
+            bool const enter = b >= upper && b < bottom;
 #pragma unroll
             for (int j = 0; j < COLUMNS; ++j)
-              kept[slot][j] = enter && (mine >> j & 1)
-                                  ? C::load(x + x_at + (b - kPadding) * x_row + j * s.channels)
-                                  : C::zero();
+              kept[slot][j] = enter && (mine >> j & 1) ? C::load(x_from + j * s.channels) : C::zero();
+            x_from += x_row;
           }
           if (out >= 0 && out < s.out_height) {
             float g[kInputs][WIDTH];
 #pragma unroll
             for (int j = 0; j < kInputs; ++j)
-              C::widen(inside >> j & 1 ? C::load(pre + pre_at + out * pre_row + j * s.channels) : C::zero(), g[j]);
+              C::widen(inside >> j & 1 ? C::load(pre_from + j * s.channels) : C::zero(), g[j]);
             int const centre = out * STRIDE + kPadding;
             if (centre >= top && centre < bottom)
 #pragma unroll
@@ -192,15 +197,17 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
 #pragma unroll
           for (int q = 0; q < STRIDE; ++q) {
             int const slot = (phase * STRIDE + q) % kSlots, b = out * STRIDE + q;
-            bool const leave = x_gradient && b >= top && b < bottom && b >= kPadding;
+            bool const leave = x_gradient && b >= upper && b < bottom;
 #pragma unroll
             for (int j = 0; j < COLUMNS; ++j) {
-              if (leave && (mine >> j & 1))
-                C::store(x_gradient + x_at + (b - kPadding) * x_row + j * s.channels, dx[slot][j]);
+              if (leave && (mine >> j & 1)) C::store(x_to + j * s.channels, dx[slot][j]);
 #pragma unroll
               for (int v = 0; v < WIDTH; ++v) dx[slot][j][v] = 0;
             }
+            x_to += x_row;
           }
+          ++out;
+          pre_from += pre_row;
         }
       }
     }
@@ -342,7 +349,8 @@ int64_t depthwise_conv2d_backward_workspace_cuda(View x, View weight, View y, De
 void depthwise_conv2d_backward_cuda(View gradient, View x, View weight, View bias, View x_gradient,
                                     View weight_gradient, View bias_gradient, View workspace, Depthwise const& params,
                                     Context const& context) {
-  Backward b{gradient, x, weight, x_gradient, weight_gradient, bias_gradient, workspace.as<float>(), {}, {}, context.stream};
+  Backward b{gradient, x,  weight,        x_gradient, weight_gradient, bias_gradient, workspace.as<float>(),
+             {},       {}, context.stream};
   b.sizes = depthwise_sizes(x, weight, gradient, params);
   b.plan = plan_of(b.sizes, x.dtype);
   if (params.activation != Activation::none) {
@@ -355,14 +363,15 @@ void depthwise_conv2d_backward_cuda(View gradient, View x, View weight, View bia
     if constexpr (std::is_same_v<T, double>) {
       b.any<double, double>();
     } else {
-      bool const fit = pairs_fit(b.sizes.channels, sizeof(T), b.pre.data, x.data, x_gradient ? x_gradient.data : nullptr);
+      bool const fit =
+          pairs_fit(b.sizes.channels, sizeof(T), b.pre.data, x.data, x_gradient ? x_gradient.data : nullptr);
       switch (fit ? b.plan.kind : 0) {
-        case 31: return b.march<T, 3, 1, 2, columns_of(3, sizeof(T)), 4>();
-        case 32: return b.march<T, 3, 2, 2, columns_of(3, sizeof(T)), 4>();
-        case 51: return b.march<T, 5, 1, 2, columns_of(5, sizeof(T)), 3>();
-        case 52: return b.march<T, 5, 2, 2, columns_of(5, sizeof(T)), 3>();
-        case 71: return b.march<T, 7, 1, 1, columns_of(7, sizeof(T)), 3>();
-        case 72: return b.march<T, 7, 2, 1, columns_of(7, sizeof(T)), 3>();
+        case 31: return b.march<T, 3, 1, 2, columns_of(3, 1, sizeof(T)), 4>();
+        case 32: return b.march<T, 3, 2, 2, columns_of(3, 2, sizeof(T)), 4>();
+        case 51: return b.march<T, 5, 1, 2, columns_of(5, 1, sizeof(T)), 3>();
+        case 52: return b.march<T, 5, 2, 2, columns_of(5, 2, sizeof(T)), 3>();
+        case 71: return b.march<T, 7, 1, 1, columns_of(7, 1, sizeof(T)), 3>();
+        case 72: return b.march<T, 7, 2, 1, columns_of(7, 2, sizeof(T)), 3>();
         default: return b.any<T, float>();
       }
     }
