@@ -165,6 +165,10 @@ struct Shortlist {
   }
 };
 
+__device__ __forceinline__ void add_to(int64_t* counter, int count) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(counter), (unsigned long long)(count));
+}
+
 // Marks an item for ground truth g: the result does not depend on the order of those who mark.
 __device__ __forceinline__ void mark(int* owner, int g) {
   if (atomicCAS(owner, kNobody, g) != kNobody) atomicMin(owner, kSeveral);

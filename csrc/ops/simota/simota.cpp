@@ -107,9 +107,9 @@ void simota_cost(SimotaInputs const& in, View cost, View iou, View workspace, Si
   check_workspace("simota_cost", workspace, simota_workspace(in, params));
   int64_t const images = in.boxes.shape[0], anchors = in.boxes.shape[1], targets = in.gt.boxes.shape[1];
   for (View const& v : {cost, iou})
-    check(v.rank == 3 && v.dtype == DType::f32 && v.shape[0] == images && v.shape[1] == targets &&
-              v.shape[2] == anchors,
-          "simota_cost: outputs must be [B, G, A] float32, got ", v);
+    check(
+        v.rank == 3 && v.dtype == DType::f32 && v.shape[0] == images && v.shape[1] == targets && v.shape[2] == anchors,
+        "simota_cost: outputs must be [B, G, A] float32, got ", v);
   LEYOLO_DISPATCH("simota_cost", in.cls_logits.device, simota_cost_cpu(in, cost, iou, workspace, params, context),
                   simota_cost_cuda(in, cost, iou, workspace, params, context));
 }

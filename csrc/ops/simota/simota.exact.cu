@@ -65,8 +65,8 @@ struct Pair {
 __device__ __forceinline__ Pair evaluate(Plan const& p, int64_t b, int64_t j, CenteredBox const& t, int label) {
   AreaBox<float> const box = load_box(p.boxes, b * p.A + j, p.xyxy).box;
   float const iou = overlap_iou(t.box, box);
-  auto const related = simota_related(p.centers[2 * j], p.centers[2 * j + 1], p.half_side(j), t.box, t.cx, t.cy,
-                                      p.rule.inside != 0);
+  auto const related =
+      simota_related(p.centers[2 * j], p.centers[2 * j + 1], p.half_side(j), t.box, t.cx, t.cy, p.rule.inside != 0);
   ClassSum const s = p.sums[b * p.A + j];
   float const difference = class_difference(class_probability(p.logit(b, j, label), s.objectness, p.with_objectness));
   return {iou, simota_pair_cost(s.sum, s.low, difference, iou, related, p.rule)};
@@ -87,8 +87,8 @@ __device__ __forceinline__ ClassSum class_sum(Plan const& p, int64_t b, int64_t 
 
 // One block per tile: which anchors are candidates, a list of them in order, and their class losses, once for all
 // ground truths. Background into all outputs.
-__global__ void __launch_bounds__(kPrepare) simota_prepare(Plan p, int64_t* num_fg) {
-  LEYOLO_SHARED(float, fields, kBoxFields * kTruthTile);
+__global__ void __launch_bounds__(kPrepare, 5) simota_prepare(Plan p, int64_t* num_fg) {
+  LEYOLO_SHARED(float, fields, kBoxFields* kTruthTile);
   LEYOLO_SHARED(int, list, kPrepare);
   LEYOLO_SHARED(int, in_warp, kPrepare / kWarp);
   int64_t const b = blockIdx.x / p.tiles, tile = blockIdx.x % p.tiles, first = tile * p.span;
@@ -173,7 +173,7 @@ __device__ __forceinline__ int anchor_of(Plan const& p, int64_t b, int const* of
 }
 
 // One block per ground truth: k from the largest overlaps, then the k cheapest candidates; equal ones in order.
-__global__ void __launch_bounds__(kMatch) simota_match(Plan p, int64_t* dynamic_k) {
+__global__ void __launch_bounds__(kMatch, 8) simota_match(Plan p, int64_t* dynamic_k) {
   LEYOLO_DYNAMIC_SHARED(int, offsets);  // [tiles + 1]
   LEYOLO_SHARED(Key, slots, 2 * kMatch / kWarp);
   int64_t const b = blockIdx.x / p.G;
@@ -199,9 +199,8 @@ __global__ void __launch_bounds__(kMatch) simota_match(Plan p, int64_t* dynamic_
   float sum = 0;
   int64_t const most = min(p.topk, int64_t(n));
   for (int64_t r = 0; r < most; ++r)
-    sum -= value_of(by_iou.take(slots, round, [&](auto&& offer) {
-      for_own([&](int i, Pair const& pair) { offer(key_of(-pair.iou, i)); });
-    }));
+    sum -= value_of(by_iou.take(
+        slots, round, [&](auto&& offer) { for_own([&](int i, Pair const& pair) { offer(key_of(-pair.iou, i)); }); }));
   int64_t const k = whole_part(sum, max(most, int64_t(1)));
   if (threadIdx.x == 0) dynamic_k[blockIdx.x] = k;
   if (n == 0) return;
@@ -217,8 +216,8 @@ __global__ void __launch_bounds__(kMatch) simota_match(Plan p, int64_t* dynamic_
 }
 
 // One thread per anchor; a warp gives each of its contested ones to the cheapest ground truth of all.
-__global__ void __launch_bounds__(kResolve) simota_resolve(Plan p, int64_t blocks_per_image, int64_t* gt_index,
-                                                           float* iou, float* score, int64_t* num_fg) {
+__global__ void __launch_bounds__(kResolve)
+    simota_resolve(Plan p, int64_t blocks_per_image, int64_t* gt_index, float* iou, float* score, int64_t* num_fg) {
   int64_t const b = blockIdx.x / blocks_per_image, j = blockIdx.x % blocks_per_image * kResolve + threadIdx.x;
   int const lane = threadIdx.x % kWarp;
   int owner = j < p.A ? p.owner[b * p.A + j] : kNoCandidate;
@@ -235,13 +234,11 @@ __global__ void __launch_bounds__(kResolve) simota_resolve(Plan p, int64_t block
     if (lane == which) owner = item_of(best);
   }
   unsigned const foreground = __ballot_sync(kAllLanes, owner >= 0);
-  if (lane == 0 && foreground)
-    atomicAdd(reinterpret_cast<unsigned long long*>(num_fg + b), (unsigned long long)__popc(foreground));
+  if (lane == 0 && foreground) add_to(num_fg + b, __popc(foreground));
   if (j >= p.A) return;
   int64_t const at = b * p.A + j;
   gt_index[at] = owner >= 0 ? owner : -1;
-  iou[at] = score[at] =
-      owner >= 0 ? overlap_iou(p.truths.box(b, owner).box, load_box(p.boxes, at, p.xyxy).box) : 0.0f;
+  iou[at] = score[at] = owner >= 0 ? overlap_iou(p.truths.box(b, owner).box, load_box(p.boxes, at, p.xyxy).box) : 0.0f;
 }
 
 // One thread per pair.
