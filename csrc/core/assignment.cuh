@@ -165,6 +165,19 @@ struct Shortlist {
   }
 };
 
+struct Outputs {
+  int64_t* gt_index;
+  float *iou, *score;
+  int64_t *num_fg, *dynamic_k;
+
+  explicit Outputs(Assigned const& out)
+      : gt_index(out.gt_index.as<int64_t>()),
+        iou(out.iou.as<float>()),
+        score(out.score.as<float>()),
+        num_fg(out.num_fg.as<int64_t>()),
+        dynamic_k(out.dynamic_k.as<int64_t>()) {}
+};
+
 __device__ __forceinline__ void add_to(int64_t* counter, int count) {
   atomicAdd(reinterpret_cast<unsigned long long*>(counter), (unsigned long long)(count));
 }

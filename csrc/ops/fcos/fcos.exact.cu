@@ -33,12 +33,12 @@ struct Plan {
 };
 
 // The first block finds the levels, one search over the anchors for each; all of them clear the counts.
-__global__ void __launch_bounds__(kThreads) fcos_prepare(Plan p, int64_t* num_fg, int64_t* dynamic_k) {
+__global__ void __launch_bounds__(kThreads) fcos_prepare(Plan p, Outputs out) {
   LEYOLO_SHARED(Key, slots, 2 * kThreads / kWarp);
   LEYOLO_SHARED(float, found, kFcosMostLevels);
   int64_t const i = blockIdx.x * int64_t(kThreads) + threadIdx.x;
-  if (i < p.B) num_fg[i] = 0;
-  if (i < p.B * p.G) dynamic_k[i] = 0;
+  if (i < p.B) out.num_fg[i] = 0;
+  if (i < p.B * p.G) out.dynamic_k[i] = 0;
   if (blockIdx.x > 0 || p.rows == 0) return;
   int count = 0;
   for (int64_t from = 0; count < p.rows; ++count) {
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kThreads) fcos_prepare(Plan p, int64_t* num_fg
 }
 
 // One thread per anchor over all ground truths of its image.
-__global__ void __launch_bounds__(kThreads) fcos_anchors(Plan p, int64_t blocks_per_image, Assigned out) {
+__global__ void __launch_bounds__(kThreads) fcos_anchors(Plan p, int64_t blocks_per_image, Outputs out) {
   LEYOLO_SHARED(float, fields, kBoxFields* kTruthTile);
   int64_t const b = blockIdx.x / blocks_per_image, j = blockIdx.x % blocks_per_image * kThreads + threadIdx.x;
   int const n = p.truths.count(b);
@@ -93,12 +93,12 @@ __global__ void __launch_bounds__(kThreads) fcos_anchors(Plan p, int64_t blocks_
   }
   if (!valid) owner = -1;
   unsigned const foreground = __ballot_sync(kAllLanes, owner >= 0);
-  if (threadIdx.x % kWarp == 0 && foreground) add_to(out.num_fg.as<int64_t>() + b, __popc(foreground));
+  if (threadIdx.x % kWarp == 0 && foreground) add_to(out.num_fg + b, __popc(foreground));
   if (!valid) return;
   int64_t const at = b * p.A + j;
-  out.gt_index.as<int64_t>()[at] = owner;
-  out.iou.as<float>()[at] = out.score.as<float>()[at] = owner >= 0 ? 1.0f : 0.0f;
-  if (owner >= 0) add_to(out.dynamic_k.as<int64_t>() + b * p.G + owner, 1);
+  out.gt_index[at] = owner;
+  out.iou[at] = out.score[at] = owner >= 0 ? 1.0f : 0.0f;
+  if (owner >= 0) add_to(out.dynamic_k + b * p.G + owner, 1);
 }
 
 }  // namespace
@@ -109,11 +109,10 @@ void fcos_assign_cuda(FcosInputs const& in, Assigned const& out, View workspace,
                       Context const& context) {
   Plan const p(in, params, workspace.data);
   if (p.B == 0) return;
-  LEYOLO_LAUNCH(fcos_prepare, blocks(p.B * std::max<int64_t>(p.G, 1)), kThreads, 0, context.stream, p,
-                out.num_fg.as<int64_t>(), out.dynamic_k.as<int64_t>());
+  LEYOLO_LAUNCH(fcos_prepare, blocks(p.B * std::max<int64_t>(p.G, 1)), kThreads, 0, context.stream, p, Outputs(out));
   if (p.A == 0) return;
   unsigned const per_image = blocks(p.A);
-  LEYOLO_LAUNCH(fcos_anchors, unsigned(p.B * per_image), kThreads, 0, context.stream, p, per_image, out);
+  LEYOLO_LAUNCH(fcos_anchors, unsigned(p.B * per_image), kThreads, 0, context.stream, p, per_image, Outputs(out));
 }
 
 }  // namespace leyolo

@@ -216,8 +216,7 @@ __global__ void __launch_bounds__(kMatch, 8) simota_match(Plan p, int64_t* dynam
 }
 
 // One thread per anchor; a warp gives each of its contested ones to the cheapest ground truth of all.
-__global__ void __launch_bounds__(kResolve)
-    simota_resolve(Plan p, int64_t blocks_per_image, int64_t* gt_index, float* iou, float* score, int64_t* num_fg) {
+__global__ void __launch_bounds__(kResolve) simota_resolve(Plan p, int64_t blocks_per_image, Outputs out) {
   int64_t const b = blockIdx.x / blocks_per_image, j = blockIdx.x % blocks_per_image * kResolve + threadIdx.x;
   int const lane = threadIdx.x % kWarp;
   int owner = j < p.A ? p.owner[b * p.A + j] : kNoCandidate;
@@ -234,11 +233,12 @@ __global__ void __launch_bounds__(kResolve)
     if (lane == which) owner = item_of(best);
   }
   unsigned const foreground = __ballot_sync(kAllLanes, owner >= 0);
-  if (lane == 0 && foreground) add_to(num_fg + b, __popc(foreground));
+  if (lane == 0 && foreground) add_to(out.num_fg + b, __popc(foreground));
   if (j >= p.A) return;
   int64_t const at = b * p.A + j;
-  gt_index[at] = owner >= 0 ? owner : -1;
-  iou[at] = score[at] = owner >= 0 ? overlap_iou(p.truths.box(b, owner).box, load_box(p.boxes, at, p.xyxy).box) : 0.0f;
+  out.gt_index[at] = owner >= 0 ? owner : -1;
+  out.iou[at] = out.score[at] =
+      owner >= 0 ? overlap_iou(p.truths.box(b, owner).box, load_box(p.boxes, at, p.xyxy).box) : 0.0f;
 }
 
 // One thread per pair.
@@ -261,15 +261,14 @@ void simota_assign_cuda(SimotaInputs const& in, Assigned const& out, View worksp
                         Context const& context) {
   Plan const p(in, params, workspace.data);
   if (p.B == 0) return;
-  int64_t* const num_fg = out.num_fg.as<int64_t>();
-  LEYOLO_LAUNCH(simota_prepare, unsigned(p.B * p.tiles), kPrepare, 0, context.stream, p, num_fg);
+  Outputs const to(out);
+  LEYOLO_LAUNCH(simota_prepare, unsigned(p.B * p.tiles), kPrepare, 0, context.stream, p, to.num_fg);
   if (p.G > 0)
     LEYOLO_LAUNCH(simota_match, unsigned(p.B * p.G), kMatch, size_t(p.tiles + 1) * sizeof(int), context.stream, p,
-                  out.dynamic_k.as<int64_t>());
+                  to.dynamic_k);
   if (p.A == 0) return;
   unsigned const per_image = blocks(p.A, kResolve);
-  LEYOLO_LAUNCH(simota_resolve, unsigned(p.B * per_image), kResolve, 0, context.stream, p, per_image,
-                out.gt_index.as<int64_t>(), out.iou.as<float>(), out.score.as<float>(), num_fg);
+  LEYOLO_LAUNCH(simota_resolve, unsigned(p.B * per_image), kResolve, 0, context.stream, p, per_image, to);
 }
 
 void simota_cost_cuda(SimotaInputs const& in, View cost, View iou, View workspace, Simota const& params,

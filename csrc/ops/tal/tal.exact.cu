@@ -63,15 +63,15 @@ __device__ __forceinline__ float metric_of(Plan const& p, int64_t b, int64_t j, 
   return tal_metric(p.scores[(b * p.A + j) * p.C + label], overlap, p.alpha, p.beta);
 }
 
-__global__ void __launch_bounds__(kThreads) tal_prepare(Plan p, int64_t* num_fg, int64_t* dynamic_k) {
+__global__ void __launch_bounds__(kThreads) tal_prepare(Plan p, Outputs out) {
   int64_t const i = blockIdx.x * int64_t(kThreads) + threadIdx.x;
   if (i < p.A) p.centers[i] = {p.centers_in[2 * i], p.centers_in[2 * i + 1]};
   if (i < p.B * p.A) p.owner[i] = kNobody;
   if (i < p.B * p.G) {
     p.best[2 * i] = p.best[2 * i + 1] = 0;
-    dynamic_k[i] = 0;
+    out.dynamic_k[i] = 0;
   }
-  if (i < p.B) num_fg[i] = 0;
+  if (i < p.B) out.num_fg[i] = 0;
 }
 
 // One block per ground truth: its topk anchors of largest metric; where fewer are positive the picks go on among the
@@ -118,8 +118,7 @@ __global__ void __launch_bounds__(kMatch, 8) tal_match(Plan p) {
 }
 
 // One thread per anchor; a warp gives each of its contested ones to the ground truth of largest overlap of all.
-__global__ void __launch_bounds__(kThreads, 4)
-    tal_resolve(Plan p, int64_t blocks_per_image, int64_t* num_fg, int64_t* dynamic_k) {
+__global__ void __launch_bounds__(kThreads, 4) tal_resolve(Plan p, int64_t blocks_per_image, Outputs out) {
   int64_t const b = blockIdx.x / blocks_per_image, j = blockIdx.x % blocks_per_image * kThreads + threadIdx.x;
   int const lane = threadIdx.x % kWarp;
   int owner = j < p.A ? p.owner[b * p.A + j] : kNobody;
@@ -138,7 +137,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     if (lane == which) owner = item_of(best);
   }
   unsigned const foreground = __ballot_sync(kAllLanes, owner >= 0);
-  if (lane == 0 && foreground) add_to(num_fg + b, __popc(foreground));
+  if (lane == 0 && foreground) add_to(out.num_fg + b, __popc(foreground));
   if (owner < 0) return;
   int64_t const at = b * p.A + j, row = b * p.G + owner;
   Target const t = target_at(p, b, owner);
@@ -151,21 +150,21 @@ __global__ void __launch_bounds__(kThreads, 4)
   // Positive floats order as their bits do.
   if (overlap > 0.0f) atomicMax(p.best + 2 * row, __builtin_bit_cast(int, overlap));
   if (metric > 0.0f) atomicMax(p.best + 2 * row + 1, __builtin_bit_cast(int, metric));
-  add_to(dynamic_k + row, 1);
+  add_to(out.dynamic_k + row, 1);
 }
 
-__global__ void __launch_bounds__(kThreads) tal_write(Plan p, int64_t* gt_index, float* iou, float* score) {
+__global__ void __launch_bounds__(kThreads) tal_write(Plan p, Outputs out) {
   int64_t const at = blockIdx.x * int64_t(kThreads) + threadIdx.x;
   if (at >= p.B * p.A) return;
   int64_t const b = at / p.A;
   int const owner = p.owner[at];
-  gt_index[at] = owner;
-  iou[at] = score[at] = 0.0f;
+  out.gt_index[at] = owner;
+  out.iou[at] = out.score[at] = 0.0f;
   if (owner == kNobody) return;
   int const* const best = p.best + 2 * (b * p.G + owner);
   float const most_o = __builtin_bit_cast(float, best[0]), most_m = __builtin_bit_cast(float, best[1]);
-  iou[at] = overlap_iou(p.truths.box(b, owner).box, load_box(p.boxes, at, p.xyxy).box);
-  score[at] = p.metric[at] * most_o / (most_m + p.eps);
+  out.iou[at] = overlap_iou(p.truths.box(b, owner).box, load_box(p.boxes, at, p.xyxy).box);
+  out.score[at] = p.metric[at] * most_o / (most_m + p.eps);
 }
 
 }  // namespace
@@ -176,15 +175,13 @@ void tal_assign_cuda(TalInputs const& in, Assigned const& out, View workspace, T
                      Context const& context) {
   Plan const p(in, params, workspace.data);
   if (p.B == 0) return;
-  int64_t *const num_fg = out.num_fg.as<int64_t>(), *const dynamic_k = out.dynamic_k.as<int64_t>();
-  LEYOLO_LAUNCH(tal_prepare, blocks(p.B * std::max({p.A, p.G, int64_t(1)})), kThreads, 0, context.stream, p, num_fg,
-                dynamic_k);
+  Outputs const to(out);
+  LEYOLO_LAUNCH(tal_prepare, blocks(p.B * std::max({p.A, p.G, int64_t(1)})), kThreads, 0, context.stream, p, to);
   if (p.A == 0) return;
   if (p.G > 0) LEYOLO_LAUNCH(tal_match, unsigned(p.B * p.G), kMatch, 0, context.stream, p);
   unsigned const per_image = blocks(p.A);
-  LEYOLO_LAUNCH(tal_resolve, unsigned(p.B * per_image), kThreads, 0, context.stream, p, per_image, num_fg, dynamic_k);
-  LEYOLO_LAUNCH(tal_write, blocks(p.B * p.A), kThreads, 0, context.stream, p, out.gt_index.as<int64_t>(),
-                out.iou.as<float>(), out.score.as<float>());
+  LEYOLO_LAUNCH(tal_resolve, unsigned(p.B * per_image), kThreads, 0, context.stream, p, per_image, to);
+  LEYOLO_LAUNCH(tal_write, blocks(p.B * p.A), kThreads, 0, context.stream, p, to);
 }
 
 }  // namespace leyolo
