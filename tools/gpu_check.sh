@@ -118,12 +118,11 @@ test_files() { # tests to keep one of, command
 
 stage_test() { test_files "$SAMPLE" "$PYTHON" && echo 'all files pass'; }
 benchmark() { # name of the results, options
-  local name=$1 tiny=()
+  local name=$1
   shift
-  [ "$DEVICE" = cpu ] && tiny=(--tiny)
-  "$PYTHON" benchmarks/gpu/run.py --device "$DEVICE" "${tiny[@]}" "$@" --json "$OUT/$name.json" --markdown "$OUT/$name.md"
+  "$PYTHON" benchmarks/gpu/run.py --device "$DEVICE" "$@" --json "$OUT/$name.json" --markdown "$OUT/$name.md"
 }
-stage_headline() { benchmark headline --headline --limit 60; }
+stage_headline() { benchmark headline --quick --limit 60; }
 stage_bench() { benchmark bench; }
 stage_memcheck() { sanitize memcheck; }
 stage_racecheck() { sanitize racecheck; }

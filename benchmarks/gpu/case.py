@@ -1,158 +1,125 @@
-"""Benchmarks of single operators on a GPU: what a case is, its clock, and the command line that every file here has.
-
-    python benchmarks/gpu/nms.py --json nms.jsonl        # on the GPU
-    python benchmarks/gpu/nms.py --device cpu --tiny     # a rehearsal of every line, anywhere
-    python benchmarks/gpu/run.py                         # all of them, with a table
-
-Times are medians of single calls between CUDA events, with cold caches: a buffer larger than the L2 is cleared before
-every call. ``graph`` is ours as a replayed CUDA graph, without the cost of launching from Python; it is missing where
-the call has to wait for the GPU.
-"""
+"""What a file of cases gives to run.py, and how it is timed: back to back on the stream, and as a CUDA graph."""
 
 from __future__ import annotations
 
-import argparse
-import json
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+OURS = "leyolo"
 Run = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Case:
-    """One piece of work.
+class GpuCase:
+    """One comparison.
 
-    ours, eager  do it once; eager is plain torch, None where that takes too long to be measured
-    bytes        that have to be read and written at least once
-    operations   floating-point operations; None where counting them says nothing
-    tolerance    largest difference of ``eager`` from ours, relative to the largest value; None: not compared
-    others       further contestants by name
-    graph        whether ours can be captured
-    goal_ms      that we have set ourselves, for ours in a graph where it can be captured
-    headline     of those that are measured first (--headline)
+    contestants  by name, OURS among them; each is called without arguments and returns tensors
+    bytes        that must move at least: the floor, from the bandwidth that this device has shown
+    goal_us      that we have set ourselves, None without one
+    tolerance    largest absolute difference to our result; None where results are not compared
+    headline     measured in the first, quick pass
     """
 
-    op: str
     name: str
-    ours: Run
-    eager: Run | None
-    bytes: int
-    operations: int | None = None
-    tolerance: float | None = 0.0
-    others: dict[str, Run] | None = None
-    graph: bool = True
-    goal_ms: float | None = None
+    contestants: dict[str, Run]
+    bytes: int = 0
+    goal_us: float | None = None
+    tolerance: float | None = None
     headline: bool = False
 
 
-class Clock:
-    """Milliseconds of a call."""
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
 
-    def __init__(self, device: str, seconds: float) -> None:
-        self.cuda, self.seconds = device == "cuda", seconds
-        self.flush = torch.empty(256 << 20 if self.cuda else 0, dtype=torch.uint8, device=device)
 
-    def once(self, run: Run) -> float:
-        if not self.cuda:
-            start = time.perf_counter()
-            run()
-            return (time.perf_counter() - start) * 1e3
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self.flush.zero_()
-        begin.record()
-        run()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end)
-
-    def median(self, run: Run) -> float:
+def seconds_per_call(run: Run, device: str, calls: int) -> float:
+    if device != "cuda":
         start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        return (time.perf_counter() - start) / calls
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    for _ in range(calls):
         run()
-        if self.cuda:
-            torch.cuda.synchronize()
-        slow = time.perf_counter() - start > 2 * self.seconds
-        for _ in range(0 if slow else 2):
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3 / calls
+
+
+def median_us(run: Run, device: str, *, rounds: int, target: float) -> float:
+    """Median of ``rounds`` samples of about ``target`` seconds."""
+    for _ in range(3):
+        run()
+    synchronize(device)
+    calls = max(1, min(1000, math.ceil(target / max(seconds_per_call(run, device, 2), 1e-7))))
+    return 1e6 * statistics.median(seconds_per_call(run, device, calls) for _ in range(rounds))
+
+
+def graph_us(run: Run, device: str, *, rounds: int, target: float) -> float | None:
+    """The same without the launches of the host: 10 calls in a graph. None where the contestant cannot be captured."""
+    if device != "cuda":
+        return None
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
             run()
-        times: list[float] = []
-        start = time.perf_counter()
-        while len(times) < (1 if slow else 3) or (len(times) < 200 and time.perf_counter() - start < self.seconds):
-            times.append(self.once(run))
-        return statistics.median(times)
-
-    def graph(self, run: Run) -> float | None:
-        if not self.cuda:
-            return None
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            run()
-        torch.cuda.current_stream().wait_stream(stream)
-        recorded = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(recorded):
-            run()
-        return self.median(recorded.replay)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            for _ in range(10):
+                run()
+    except RuntimeError:  # it synchronises, or allocates outside of torch
+        torch.cuda.synchronize()
+        return None
+    return median_us(graph.replay, device, rounds=rounds, target=target) / 10
 
 
-def _flat(result: Any) -> list[Tensor]:
-    parts = result if isinstance(result, tuple | list) else (result,)
-    return [part.detach().double() for part in parts if isinstance(part, Tensor)]
+def largest_difference(ours: Any, theirs: Any) -> float:
+    """NaN equals NaN."""
+    if isinstance(ours, Tensor):
+        assert ours.shape == theirs.shape, f"shapes {tuple(ours.shape)} and {tuple(theirs.shape)}"
+        difference = (ours.double() - theirs.double()).abs()
+        difference = difference.masked_fill(ours.isnan() & theirs.isnan(), 0)
+        return float(difference.max()) if difference.numel() else 0.0
+    assert isinstance(ours, Sequence)
+    return max((largest_difference(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
 
 
-def difference(ours: Any, other: Any) -> float:
-    """Largest difference, relative to the largest value of each result; infinite where shapes differ."""
-    worst = 0.0
-    for a, b in zip(_flat(ours), _flat(other), strict=True):
-        if a.shape != b.shape:
-            return float("inf")
-        if a.numel():
-            scale = float(b.nan_to_num(0, 0, 0).abs().max()) or 1.0
-            worst = max(worst, float((a - b).nan_to_num(0).abs().max()) / scale)
-    return worst
-
-
-def measure(case: Case, clock: Clock) -> dict[str, Any]:
-    row: dict[str, Any] = {"op": case.op, "case": case.name, "bytes": case.bytes, "operations": case.operations}
-    row["goal_ms"] = case.goal_ms
-    if case.eager and case.tolerance is not None:
-        row["difference"] = difference(case.ours(), case.eager())
-        row["agrees"] = row["difference"] <= case.tolerance
-    row["ours_ms"] = clock.median(case.ours)
-    if case.eager:
-        row["eager_ms"] = clock.median(case.eager)
-        row["ratio"] = row["eager_ms"] / row["ours_ms"]
-    if case.graph and (replayed := clock.graph(case.ours)) is not None:
-        row["graph_ms"] = replayed
-    for name, run in (case.others or {}).items():
-        row[f"{name}_ms"] = clock.median(run)
-    row["gb_per_s"] = case.bytes / row.get("graph_ms", row["ours_ms"]) / 1e6
-    return row
-
-
-def main(cases: Callable[[str, bool], Iterable[Case]]) -> None:
-    parser = argparse.ArgumentParser(description="Ours against plain torch, one line of JSON per case.")
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-    parser.add_argument("--tiny", action="store_true", help="small sizes, to rehearse")
-    parser.add_argument("--headline", action="store_true", help="only what counts most")
-    parser.add_argument("--seconds", type=float, default=0.5, help="per measurement")
-    parser.add_argument("--json", help="also append the lines to this file")
-    options = parser.parse_args()
-    clock = Clock(options.device, 0.01 if options.tiny else options.seconds)
-    for case in cases(options.device, options.tiny):
-        if options.headline and not case.headline:
-            continue
+def measure(case: GpuCase, device: str, bandwidth: float, *, quick: bool) -> list[dict[str, Any]]:
+    """A row per contestant. Who computes something else than we do, or fails, gets an "error" instead of times."""
+    rounds, target = (5, 0.01) if quick else (15, 0.05)
+    ours = case.contestants[OURS]()
+    floor = 1e6 * case.bytes / bandwidth
+    rows: list[dict[str, Any]] = []
+    for name, run in case.contestants.items():
+        row: dict[str, Any] = {"case": case.name, "name": name, "bytes": case.bytes, "floor_us": floor}
+        rows.append(row | {"goal_us": case.goal_us if name == OURS else None})
+        row = rows[-1]
         try:
-            row = measure(case, clock)
-        except Exception as error:  # the other cases go on: a GPU is at hand for minutes only
-            row = {"op": case.op, "case": case.name, "error": f"{type(error).__name__}: {error}"}
-        del case  # and its tensors
-        print(json.dumps(row), flush=True)
-        if options.json:
-            with open(options.json, "a") as file:
-                file.write(json.dumps(row) + "\n")
+            theirs = run()
+            if case.tolerance is not None:
+                row["max_difference"] = largest_difference(ours, theirs)
+                if not row["max_difference"] <= case.tolerance:
+                    row["error"] = f"differs by {row['max_difference']:.3g}, expected at most {case.tolerance:.3g}"
+                    continue
+            row["median_us"] = median_us(run, device, rounds=rounds, target=target)
+            row["graph_us"] = graph_us(run, device, rounds=rounds, target=target)
+        except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+            row["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+    base = next(row for row in rows if row["name"] == OURS)
+    for row in rows:
+        for key in ("median_us", "graph_us"):
+            if row.get(key) and base.get(key):
+                row[key.replace("_us", "_ratio")] = row[key] / base[key]
+    return rows
