@@ -1,0 +1,141 @@
+"""Mistakes planted into kernels: whoever looks for them must find them.
+
+Needs what ``tools/cuda_shim.sh plain``, ``asan`` and ``tsan`` have built (``make cuda-check`` does it)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIM = ROOT / "build" / "shim"
+CHECK = ROOT / "tests" / "cpp" / "cuda" / "test_shim.cu"
+OPS = ROOT / "csrc" / "ops"
+
+FLAGS: dict[str, list[str]] = {
+    "plain": [],
+    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
+    "tsan": ["-fsanitize=thread"],
+}
+WRONG = r"failed: |expected .* within"
+OVERFLOW = "AddressSanitizer: heap-buffer-overflow"
+RACE = r"data race"
+STUCK = "CUDA shim: .*threads wait in __syncthreads of"
+
+
+class Plant(NamedTuple):
+    file: Path
+    right: str
+    wrong: str
+    tests: str  # beginning of the names of the tests that must notice it
+    found: dict[str, str]  # mode -> what is said then
+
+
+PLANTS = {
+    "no barrier after a tile is filled": Plant(
+        CHECK,
+        "tile[threadIdx.x] = x[i];\n  __syncthreads();",
+        "tile[threadIdx.x] = x[i];",
+        "shim_gives_dynamic",
+        {"plain": WRONG, "tsan": RACE},
+    ),
+    "no barrier before partial sums are read": Plant(
+        CHECK,
+        "= sum;\n  __syncthreads();",
+        "= sum;",
+        "shim_sums",
+        {"plain": WRONG, "tsan": RACE},
+    ),
+    "a barrier in each of two branches": Plant(
+        CHECK,
+        "tile[threadIdx.x] = x[i];\n  __syncthreads();",
+        "tile[threadIdx.x] = x[i];\n  if (i % 2)\n    __syncthreads();\n  else\n    __syncthreads();",
+        "shim_gives_dynamic",
+        {"plain": STUCK},
+    ),
+    "a lane that does not come to a shuffle": Plant(
+        CHECK,
+        "to->half[t] = __ballot_sync(0xffffu, 1);",
+        "to->half[t] = __ballot_sync(0xffffffffu, 1);",
+        "shim_shuffles",
+        {"plain": "CUDA shim: .*(the block is stuck|lanes of a warp wait in)"},
+    ),
+    "a bound that is one too large": Plant(
+        CHECK, "i < n ? float(x[i])", "i <= n ? float(x[i])", "shim_sums", {"asan": OVERFLOW}
+    ),
+    "too little shared memory asked for": Plant(
+        CHECK, "100 * sizeof(int)", "99 * sizeof(int)", "shim_gives_dynamic", {"asan": OVERFLOW}
+    ),
+    "no fence before a block says that it is done": Plant(
+        CHECK, "__threadfence();\n    last[0]", "last[0]", "shim_lets", {"tsan": RACE}
+    ),
+    "two blocks write one word": Plant(
+        CHECK, "  sums[blockIdx.x] = sum;", "  sums[0] = sum;", "shim_sums", {"plain": WRONG, "tsan": RACE}
+    ),
+    "box_iou, a bound that is one too large": Plant(
+        OPS / "box_iou" / "box_iou.exact.cu", "if (k >= pairs)", "if (k > pairs)", "box_iou", {"asan": OVERFLOW}
+    ),
+    "box_iou, a row that belongs to another image": Plant(
+        OPS / "box_iou" / "box_iou.exact.cu",
+        "m * (row / n) + j",
+        "m * (row / (n + 1)) + j",
+        "box_iou",
+        {"plain": WRONG},
+    ),
+}
+
+CASES = [pytest.param(plant, mode, id=f"{name}, {mode}") for name, plant in PLANTS.items() for mode in plant.found]
+
+
+def cuda_headers() -> str:
+    cache = (SHIM / "plain" / "CMakeCache.txt").read_text()
+    found = re.search(r"LEYOLO_CUDA_INCLUDE:PATH=(.*)", cache)
+    assert found
+    return found[1]
+
+
+@pytest.fixture(scope="session")
+def built() -> None:
+    for mode in FLAGS:
+        if not (SHIM / mode / "tests" / "cpp" / "leyolo_cuda_tests").exists():
+            pytest.skip(f"tools/cuda_shim.sh {mode} has not been run")
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize(("plant", "mode"), CASES)
+def test_a_planted_mistake_is_found(plant: Plant, mode: str, tmp_path: Path) -> None:
+    text = plant.file.read_text()
+    assert text.count(plant.right) == 1, f"{plant.file.name} has changed: {plant.right!r} is there no longer, or twice"
+    source, target, program = tmp_path / plant.file.name, tmp_path / "planted.o", tmp_path / "planted"
+    source.write_text(text.replace(plant.right, plant.wrong))
+    include = [f"-I{ROOT / 'csrc'}", f"-I{CHECK.parent}", f"-I{CHECK.parents[1]}", "-isystem", cuda_headers()]
+    options = ["-std=gnu++20", "-O1", "-g", "-ffp-contract=off", "-DLEYOLO_WITH_CUDA", "-DLEYOLO_CUDA_SHIM"]
+    compile_it = ["c++", *options, *FLAGS[mode], *include, "-x", "c++", "-c", str(source), "-o", str(target)]
+    subprocess.run(compile_it, check=True)
+    objects = (SHIM / mode / "tests" / "cpp" / "CMakeFiles" / "leyolo_cuda_tests.dir").rglob("*.o")
+    others = [str(o) for o in objects if o.name != f"{plant.file.name}.o"]
+    archive = str(SHIM / mode / "libkernels_cuda.a")  # what planted.o defines is not taken from it
+    subprocess.run(
+        ["c++", *FLAGS[mode], str(target), *others, archive, "-pthread", "-ldl", "-o", str(program)], check=True
+    )
+    command = [str(program), plant.tests]
+    if (
+        mode == "tsan"
+        and shutil.which("setarch")
+        and not subprocess.run(["setarch", "-R", "true"], check=False).returncode
+    ):
+        command = ["setarch", "-R", *command]  # ThreadSanitizer needs addresses where it expects them
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=os.environ | {"LEYOLO_SHIM_SEED": "0"}
+    )
+    said = run.stdout + run.stderr
+    assert run.returncode != 0, f"nobody has noticed:\n{said}"
+    assert re.search(plant.found[mode], said), said
+    if mode != "plain":  # by its line
+        assert re.search(re.escape(plant.file.name) + r":\d+", said), said
