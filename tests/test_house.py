@@ -18,8 +18,6 @@ INTERNAL = {"max_pool2d"}  # a step of `forward`, not an operator of its own
 # Without a CUDA twin so far: in the shim's build (tools/cuda_shim.sh) these run on the CPU. A twin takes its line away.
 WITHOUT_TWIN = {
     "assignment.cpp",
-    "conv2d.cpp: conv2d",
-    "conv2d.cpp",
     "box_iou.cpp: box_iou (gradient)",
     "box_iou_loss.cpp: box_iou_loss",
     "box_iou_loss.cpp: box_iou_loss (gradient)",
@@ -28,7 +26,6 @@ WITHOUT_TWIN = {
     "detect_decode.cpp: detect_decode",
     "detect_decode_features.cpp",
     "forward.cpp",
-    "inverted_bottleneck.cpp: inverted_bottleneck",
     "letterbox.cpp: letterbox",
     "nms.cpp: nms",
 }
