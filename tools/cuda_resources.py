@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Compiles every CUDA kernel for the shipped architectures, and holds what ptxas says against tests/cuda/resources.json.
+"""Compiles every CUDA kernel for the shipped architectures, and holds what ptxas says against a table.
 
-That is registers, stack, spills and static shared memory. Needs nvcc and c++filt, no GPU.
+The table (tests/cuda/resources.json) has registers, stack, spills and static shared memory of every kernel. Needs nvcc
+and c++filt, no GPU.
 
     tools/cuda_resources.py                  # a new spill, a larger stack, 10 % more registers: exit 1
     tools/cuda_resources.py --arch 90        # one, while developing
