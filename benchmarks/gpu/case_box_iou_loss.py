@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from case import OURS, GpuCase
 from torch import Tensor
 
+from case import OURS, GpuCase
 from leyolo import ops
 from leyolo.bench.ops.boxes import scattered
 from leyolo.ops.box_iou_loss import box_iou_loss_reference

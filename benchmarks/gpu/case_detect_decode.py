@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from case import OURS, GpuCase
 from torch import Tensor
 
+from case import OURS, GpuCase
 from leyolo import geometry
 from leyolo.ops import detect_decode, yolox_decode
 from leyolo.ops.detect_decode import detect_decode_reference, yolox_decode_reference

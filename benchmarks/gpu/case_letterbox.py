@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from case import OURS, GpuCase
 
+from case import OURS, GpuCase
 from leyolo.ops import letterbox
 from leyolo.ops.letterbox import letterbox_reference
 

@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from case import OURS, GpuCase, Run
 from torch import Tensor
 
+from case import OURS, GpuCase, Run
 from leyolo.bench.ops.boxes import clustered
 from leyolo.bench.ops.case import peer
 from leyolo.ops import nms, nms_padded
