@@ -23,6 +23,8 @@ void check_like(View v, View x, char const* name) {
 void check_inputs(View x, View weight, View bias, View mean, View variance, BatchNormAct const& params) {
   check_one_device("batch_norm_act", x, {weight, bias, mean, variance});
   check(x.rank >= 2, "batch_norm_act: x must be [..., C], got ", x);
+  check(x.dtype == DType::f32 || x.dtype == DType::f64 || x.dtype == DType::f16 || x.dtype == DType::bf16,
+        "batch_norm_act: x must be float32, float64, float16 or bfloat16, got ", x);
   check_channels(weight, x, "weight"), check_channels(bias, x, "bias");
   check_channels(mean, x, "mean"), check_channels(variance, x, "variance");
   check(mean && variance, "batch_norm_act: mean and variance are missing");

@@ -111,7 +111,7 @@ extern void norm_sum(NormArgs const& a) {
               LEYOLO_LAMBDA { LEYOLO_EACH add_to(a.sum + r + v * kLanes, value(a.x + i, v, a.count - i, part)); });
 }
 
-// product += (x - mean)^2
+// rest += x - mean, product += (x - mean)^2
 extern void norm_squares(NormArgs const& a) {
   walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
     LEYOLO_EACH {
@@ -122,6 +122,7 @@ extern void norm_squares(NormArgs const& a) {
                                                                        : n < kLanes ? static_cast<int>(n)
                                                                                     : kLanes));
       }
+      add_to(a.rest + r + v * kLanes, d);
       add_to(a.product + r + v * kLanes, d * d);
     }
   });

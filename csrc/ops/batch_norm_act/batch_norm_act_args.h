@@ -15,7 +15,7 @@ struct NormArgs {
   long long count, period;
   float const *mean, *scale, *shift;  // z = (x - mean) * scale + shift
   float const *offset, *slope;        // x gradient = scale * dz - offset - (x - mean) * slope
-  float *sum, *product;               // [period], added to
+  float *sum, *product, *rest;        // [period], added to
   Activation activation;
 };
 

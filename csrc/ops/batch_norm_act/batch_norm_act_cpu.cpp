@@ -1,5 +1,5 @@
 // Sums are made per stretch of a map that fits the L1 cache (twice over it: the mean, then the squares around it), and
-// added up in float64 in their order: the same bits for any number of threads.
+// added up, with what rounding left over, in float64 in their order: the same bits for any number of threads.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -34,14 +34,14 @@ struct Plan {
 // What a pass needs, laid out in the workspace.
 struct Scratch {
   float *mean, *scale, *shift, *offset, *slope;  // [period]
-  float* sums;                                   // [pieces, 2, period]: of a stretch, folded into the first channels
+  float* sums;                                   // [pieces, 3, period]: of a stretch, folded into the first channels
   float* halves;                                 // float32 copies of half tensors
 
   Scratch(Plan const& p, View workspace) {
     float* next = workspace.as<float>();
     for (float** table : {&mean, &scale, &shift, &offset, &slope}) *table = next, next += p.period;
     sums = next;
-    halves = next + 2 * p.pieces * p.period;
+    halves = next + 3 * p.pieces * p.period;
   }
 };
 
@@ -67,7 +67,7 @@ NormArgs args(Plan const& p, Scratch const& s, Activation activation, float cons
   a.x = x + piece * p.stretch;
   a.count = p.rows(piece) * p.channels, a.period = p.period;
   a.mean = s.mean, a.scale = s.scale, a.shift = s.shift, a.offset = s.offset, a.slope = s.slope;
-  a.sum = s.sums + 2 * piece * p.period, a.product = a.sum + p.period;
+  a.sum = s.sums + 3 * piece * p.period, a.product = a.sum + p.period, a.rest = a.product + p.period;
   a.activation = activation;
   return a;
 }
@@ -76,14 +76,14 @@ void statistics(float const* x, Plan const& p, Scratch const& s, float* mean, fl
   auto *const sum = LEYOLO_PICK(norm_sum), *const squares = LEYOLO_PICK(norm_squares);
   each_piece(p, context, [&](int64_t piece, int64_t rows) {
     NormArgs a = args(p, s, Activation::none, x, piece);
-    std::fill_n(a.sum, 2 * p.period, 0.0f);
+    std::fill_n(a.sum, 3 * p.period, 0.0f);
     sum(a);
     fold(a.sum, p);
     for (int64_t c = 0; c < p.channels; ++c) a.sum[c] /= float(rows);
     repeat(a.sum, p);
     a.mean = a.sum;
     squares(a);
-    fold(a.product, p);
+    fold(a.product, p), fold(a.rest, p);
   });
   int64_t const rows = p.values / p.channels;
   parallel_for(context, 0, p.channels, 1 + 16384 / p.pieces, [&](int64_t begin, int64_t end) {
@@ -92,13 +92,16 @@ void statistics(float const* x, Plan const& p, Scratch const& s, float* mean, fl
       int64_t const n = std::min(kAtOnce, end - first);
       double total[kAtOnce] = {}, spread[kAtOnce] = {};
       for (int64_t i = 0; i < p.pieces; ++i)
-        for (int64_t c = 0; c < n; ++c) total[c] += double(p.rows(i)) * s.sums[2 * i * p.period + first + c];
+        for (int64_t c = 0; c < n; ++c) {
+          float const* const stretch = s.sums + 3 * i * p.period + first + c;
+          total[c] += double(p.rows(i)) * stretch[0] + stretch[2 * p.period];
+        }
       for (int64_t c = 0; c < n; ++c) total[c] /= double(rows);
       for (int64_t i = 0; i < p.pieces; ++i)
         for (int64_t c = 0; c < n; ++c) {
-          float const* const stretch = s.sums + 2 * i * p.period + first + c;
-          double const d = *stretch - total[c];
-          spread[c] += stretch[p.period] + double(p.rows(i)) * d * d;
+          float const* const stretch = s.sums + 3 * i * p.period + first + c;
+          double const d = stretch[0] - total[c];
+          spread[c] += stretch[p.period] + 2 * d * stretch[2 * p.period] + double(p.rows(i)) * d * d;
         }
       for (int64_t c = 0; c < n; ++c)
         mean[first + c] = float(total[c]), variance[first + c] = float(spread[c] / double(rows));
@@ -172,7 +175,7 @@ int64_t batch_norm_act_workspace_cpu(View x, bool backward) {
   if (x.dtype == DType::f64) return 0;
   Plan const p(x);
   int64_t const copies = x.dtype == DType::f32 ? 0 : (backward ? 3 : 2) * p.values;
-  return 4 * (5 * p.period + 2 * p.pieces * p.period + copies);
+  return 4 * (5 * p.period + 3 * p.pieces * p.period + copies);
 }
 
 void batch_norm_act_cpu(View x, View weight, View bias, View mean, View variance, View y, View workspace,
@@ -222,7 +225,7 @@ void batch_norm_act_backward_cpu(View gradient, View x, View weight, View bias, 
     for (int64_t c = 0; c < p.channels; ++c) {
       double sum = 0, product = 0;
       for (int64_t i = 0; i < p.pieces; ++i) {
-        float const* const stretch = s.sums + 2 * i * p.period + c;
+        float const* const stretch = s.sums + 3 * i * p.period + c;
         sum += stretch[0], product += stretch[p.period];
       }
       double const inverse = inverse_deviation(variance.as<float>()[c], params.eps);

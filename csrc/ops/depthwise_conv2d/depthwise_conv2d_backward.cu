@@ -98,11 +98,11 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
       int const bottom = min(top + plan.rows, s.height + kPadding), upper = max(top, kPadding);
       int const x_row = s.width * s.channels, pre_row = s.out_width * s.channels;
       int out = top / STRIDE - (K - 1) / STRIDE;
-      unsigned inside = 0, mine = 0;
+      unsigned inside = 0;  // bit j: output column first + j exists; bit 16 + j: column j of x does
 #pragma unroll
       for (int j = 0; j < kInputs; ++j) inside |= unsigned(first + j >= 0 && first + j < s.out_width) << j;
 #pragma unroll
-      for (int j = 0; j < COLUMNS; ++j) mine |= unsigned(column + j >= 0 && column + j < s.width) << j;
+      for (int j = 0; j < COLUMNS; ++j) inside |= unsigned(column + j >= 0 && column + j < s.width) << (16 + j);
       // Where the rows that leave in a step lie; those that enter are `ahead` further.
       int64_t at =
           (int64_t(image) * s.height + out * STRIDE - kPadding) * x_row + int64_t(column) * s.channels + channel;
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
 #pragma unroll
             for (int j = 0; j < COLUMNS; ++j)
               kept[slot][j] =
-                  enter && (mine >> j & 1) ? C::load(x + at + ahead + q * x_row + j * s.channels) : C::zero();
+                  enter && (inside >> (16 + j) & 1) ? C::load(x + at + ahead + q * x_row + j * s.channels) : C::zero();
           }
           if (out >= 0 && out < s.out_height) {
             float g[kInputs][WIDTH];
@@ -168,7 +168,8 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
             bool const leave = x_gradient && b >= upper && b < bottom;
 #pragma unroll
             for (int j = 0; j < COLUMNS; ++j) {
-              if (leave && (mine >> j & 1)) C::store(x_gradient + at + q * x_row + j * s.channels, dx[slot][j]);
+              if (leave && (inside >> (16 + j) & 1))
+                C::store(x_gradient + at + q * x_row + j * s.channels, dx[slot][j]);
 #pragma unroll
               for (int v = 0; v < WIDTH; ++v) dx[slot][j][v] = 0;
             }
