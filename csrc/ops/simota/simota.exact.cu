@@ -7,10 +7,10 @@ namespace leyolo {
 namespace {
 
 constexpr int kPrepare = 256, kMatch = 128, kResolve = 256;
-constexpr int kSums = 16;             // running sums of the class losses: the CPU's order of addition
-constexpr int64_t kMostTiles = 1024;  // of candidates per image: their offsets lie in shared memory
-constexpr int kNoCandidate = -3;      // owner of what is none
-constexpr float kUsualIou = 1.5f;     // rounding of tiny boxes can give more, and with it costs far below 0
+constexpr int kSums = 16;            // running sums of the class losses: the CPU's order of addition
+constexpr int64_t kMostTiles = 256;  // of candidates per image: their offsets lie in shared memory
+constexpr int kNoCandidate = -3;     // owner of what is none
+constexpr float kUsualIou = 1.5f;    // rounding of tiny boxes can give more, and with it costs far below 0
 
 bool in_order(double weight) { return weight >= 0 && weight <= 1000; }
 
