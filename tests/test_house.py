@@ -20,17 +20,11 @@ WITHOUT_TWIN = {
     "assignment.cpp",
     "conv2d.cpp: conv2d",
     "conv2d.cpp",
-    "box_iou.cpp: box_iou (gradient)",
-    "box_iou_loss.cpp: box_iou_loss",
-    "box_iou_loss.cpp: box_iou_loss (gradient)",
     "depthwise_conv2d.cpp: depthwise_conv2d",
     "depthwise_conv2d_backward.cpp: depthwise_conv2d",
-    "detect_decode.cpp: detect_decode",
     "detect_decode_features.cpp",
     "forward.cpp",
     "inverted_bottleneck.cpp: inverted_bottleneck",
-    "letterbox.cpp: letterbox",
-    "nms.cpp: nms",
 }
 FRAMEWORKS = re.compile(r'#include\s*[<"](torch|pybind11|Python\.h|NvInfer|ATen|c10)')
 

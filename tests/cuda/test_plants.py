@@ -79,14 +79,42 @@ PLANTS = {
         CHECK, "  sums[blockIdx.x] = sum;", "  sums[0] = sum;", "shim_sums", {"plain": WRONG, "tsan": RACE}
     ),
     "box_iou, a bound that is one too large": Plant(
-        OPS / "box_iou" / "box_iou.exact.cu", "if (k >= pairs)", "if (k > pairs)", "box_iou", {"asan": OVERFLOW}
+        OPS / "box_iou" / "box_iou.exact.cu",
+        "(column[k] < tiles.m) to[",
+        "(column[k] <= tiles.m) to[",
+        "box_iou_of_unaligned",
+        {"asan": OVERFLOW},
+    ),
+    "box_iou, no barrier after a tile is filled": Plant(
+        OPS / "box_iou" / "box_iou.exact.cu",
+        "  __syncthreads();\n",
+        "",
+        "box_iou_of_unaligned",
+        {"tsan": RACE},
     ),
     "box_iou, a row that belongs to another image": Plant(
         OPS / "box_iou" / "box_iou.exact.cu",
-        "m * (row / n) + j",
-        "m * (row / (n + 1)) + j",
-        "box_iou",
+        "out + (image * tiles.n + first_row + i)",
+        "out + (image * tiles.n + i)",
+        "box_iou_is",
         {"plain": WRONG},
+    ),
+    "nms, a round that forgets the last box it has kept": Plant(
+        OPS / "nms" / "nms_rounds.exact.cu", "k < found; ++k", "k + 1 < found; ++k", "nms_by_rounds", {"plain": WRONG}
+    ),
+    "detect_decode, a sum without an atomic": Plant(
+        OPS / "detect_decode" / "detect_decode.exact.cu",
+        "atomicAdd(total, count)",
+        "*total += count",
+        "detect_decode_of_any",
+        {"tsan": RACE},
+    ),
+    "letterbox, one line of shared memory instead of two": Plant(
+        OPS / "letterbox" / "letterbox.exact.cu",
+        "+ r % 2 * kPixels * 3",
+        "",
+        "letterbox_is",
+        {"tsan": RACE},
     ),
 }
 
