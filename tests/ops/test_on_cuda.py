@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from assignment_cases import random_batch
 from torch import Tensor
 
 from leyolo import geometry, ops
@@ -83,6 +84,25 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
             head(64 + 20, dtype),
         )
         EXACT[f"yolox_decode, {dtype}, {multi_label}"] = (partial(ops.yolox_decode, **options), head(5 + 3, dtype))
+
+for dtype in (torch.float32, torch.float16, torch.bfloat16):
+    scene = random_batch(3, 14, 9, dtype=dtype)
+    truths = (scene["gt_boxes"], scene["gt_labels"], scene["gt_counts"])
+    places = (scene["centers"], scene["strides"])
+    everything = (scene["cls_logits"], scene["obj_logits"], scene["boxes"], *truths, *places)
+    for rule in ("main", "v030"):
+        EXACT[f"simota_assign, {rule}, {dtype}"] = (partial(ops.simota_assign, rule=rule), everything)
+        EXACT[f"simota_cost, {rule}, {dtype}"] = (partial(ops.simota_cost, rule=rule), everything)
+    EXACT[f"tal_assign, {dtype}"] = (
+        partial(ops.tal_assign, fmt="cxcywh"),
+        (scene["cls_logits"].sigmoid(), scene["boxes"], *truths, places[0]),
+    )
+    EXACT[f"fcos_assign, {dtype}"] = (partial(ops.fcos_assign, fmt="cxcywh"), (*truths, *places))
+    EXACT[f"ota_assign, {dtype}"] = (ops.ota_assign, everything)
+EXACT["fcos_assign, ranges"] = (
+    lambda ranges, *rest: ops.fcos_assign(*rest, ranges=ranges, fmt="cxcywh"),
+    (torch.tensor([[0.0, 20.0], [15.0, 60.0], [50.0, 1e9]]), *truths, *places),
+)
 
 # The library's atan, or sums in another order.
 NEAR: dict[str, tuple[Call, Inputs]] = {
