@@ -49,7 +49,7 @@ int64_t conv2d_packed_size(View weight) {
 
 static void conv2d_pack_cpu(View weight, View bias, View packed);
 
-void conv2d_pack(View weight, View bias, View packed, Context const& context) {
+void conv2d_pack(View weight, View bias, View packed, [[maybe_unused]] Context const& context) {
   check(weight.rank == 4 && weight.shape[2] == weight.shape[3] && weight.numel() > 0,
         "conv2d: weight must be [O, C, k, k] and not empty, got ", weight);
   check(!bias || (bias.rank == 1 && bias.shape[0] == weight.shape[0] && bias.dtype == weight.dtype),
