@@ -17,11 +17,6 @@ SOURCES = [p for suffix in ("h", "cpp", "cu", "cuh") for p in (ROOT / "csrc").rg
 INTERNAL = {"max_pool2d"}  # a step of `forward`, not an operator of its own
 # Without a CUDA twin so far: in the shim's build (tools/cuda_shim.sh) these run on the CPU. A twin takes its line away.
 WITHOUT_TWIN = {
-    "assignment.cpp",
-    "conv2d.cpp: conv2d",
-    "conv2d.cpp",
-    "depthwise_conv2d.cpp: depthwise_conv2d",
-    "depthwise_conv2d_backward.cpp: depthwise_conv2d",
     "detect_decode_features.cpp",
     "forward.cpp",
     "inverted_bottleneck.cpp: inverted_bottleneck",

@@ -117,10 +117,13 @@ test_files() { # tests to keep one of, command
 }
 
 stage_test() { test_files "$SAMPLE" "$PYTHON" && echo 'all files pass'; }
-stage_headline() {
-  "$PYTHON" benchmarks/gpu/run.py --device "$DEVICE" --quick --limit 60 --json "$OUT/headline.json" --markdown "$OUT/headline.md"
+benchmark() { # name of the results, options
+  local name=$1
+  shift
+  "$PYTHON" benchmarks/gpu/run.py --device "$DEVICE" "$@" --json "$OUT/$name.json" --markdown "$OUT/$name.md"
 }
-stage_bench() { "$PYTHON" benchmarks/gpu/run.py --device "$DEVICE" --json "$OUT/bench.json" --markdown "$OUT/bench.md"; }
+stage_headline() { benchmark headline --quick --limit 60; }
+stage_bench() { benchmark bench; }
 stage_memcheck() { sanitize memcheck; }
 stage_racecheck() { sanitize racecheck; }
 
