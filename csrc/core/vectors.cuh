@@ -30,7 +30,8 @@ __device__ __forceinline__ void add8(float (&v)[8], T const* from) {
 
 // Bias (16-byte aligned; of 8 channels that exist) and activation.
 __device__ __forceinline__ void activate8(float (&v)[8], float const* bias, Activation activation) {
-  float4 const low = __ldg(reinterpret_cast<float4 const*>(bias)), high = __ldg(reinterpret_cast<float4 const*>(bias) + 1);
+  float4 const low = __ldg(reinterpret_cast<float4 const*>(bias)),
+               high = __ldg(reinterpret_cast<float4 const*>(bias) + 1);
   float const b[] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
   if (activation == Activation::silu) {
 #pragma unroll

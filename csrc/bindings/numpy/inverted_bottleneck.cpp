@@ -1,9 +1,9 @@
 #include "ops/inverted_bottleneck/inverted_bottleneck.h"
 
 #include "bindings/numpy/common.h"
-#include "ops/inverted_bottleneck/inverted_bottleneck_cuda.h"
 #include "core/activation_math.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/inverted_bottleneck/inverted_bottleneck_cuda.h"
 
 namespace leyolo {
 
@@ -43,7 +43,8 @@ static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& e
 
 static bool numpy_bottleneck_fits(int in_channels, int middle_channels, int out_channels, int kernel, int stride,
                                   bool expands, int64_t shared_bytes) {
-  return bottleneck_tile({1, 1, 1, in_channels, middle_channels, out_channels, kernel, stride, expands}, shared_bytes, 1)
+  return bottleneck_tile({1, 1, 1, in_channels, middle_channels, out_channels, kernel, stride, expands}, shared_bytes,
+                         1)
              .warps > 0;
 }
 

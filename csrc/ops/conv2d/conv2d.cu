@@ -34,8 +34,7 @@ __device__ __forceinline__ void finish(float (&v)[8], float const* bias, T const
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     if (i >= left) break;
-    float const value =
-        activate_device(s.activation, v[i] + bias[i]) + (residual ? float(residual[i]) : 0.0f);
+    float const value = activate_device(s.activation, v[i] + bias[i]) + (residual ? float(residual[i]) : 0.0f);
     if (s.float_y)
       static_cast<float*>(y)[to + i] = value;
     else
@@ -167,7 +166,11 @@ void run(Conv2dImages const& a, Conv2dSizes s, Context const& context) {
 template <class T, Reads READS>
 void run_tile(Conv2dImages const& a, Conv2dSizes const& s, Context const& context) {
   // The width that computes the fewest channels that do not exist; the widest of those.
-  int const groups = int(blocks(s.out_channels, 32)), width = groups % 3 == 0 ? 3 : groups % 2 == 0 ? 2 : groups == 1 ? 1 : groups < 5 ? 2 : 3;
+  int const groups = int(blocks(s.out_channels, 32)), width = groups % 3 == 0   ? 3
+                                                              : groups % 2 == 0 ? 2
+                                                              : groups == 1     ? 1
+                                                              : groups < 5      ? 2
+                                                                                : 3;
   // Short tiles where tall ones would leave multiprocessors without work.
   bool const tall = int64_t(blocks(s.pixels, 128)) * blocks(groups, width) >= 2 * 132;
   switch (width) {

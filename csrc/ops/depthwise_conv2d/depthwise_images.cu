@@ -1,7 +1,6 @@
 // A thread makes two channels of four neighbouring pixels; neighbouring threads have neighbouring channels, so that
 // loads are whole lines. Rows and columns that neighbours share come out of the L1 cache.
 #include "ops/depthwise_conv2d/depthwise_images.h"
-
 #include "ops/depthwise_conv2d/depthwise_strip.cuh"
 
 namespace leyolo {
@@ -68,30 +67,49 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T, class Y>
+struct Maps {
+  T const *x, *weight;
+  float const* bias;
+  Y* y;
+};
+
+template <class T, class Y, int K, int STRIDE>
+void strips(Maps<T, Y> const& m, Sizes const& s, int64_t images, Context const& context) {
+  int64_t const threads = images * s.out_height * ((s.out_width + kStrip - 1) / kStrip) * (s.channels / 2);
+  LEYOLO_LAUNCH((depthwise_strips<T, Y, K, STRIDE>), blocks(threads), kThreads, 0, context.stream, m.x, m.weight,
+                m.bias, m.y, s, threads);
+}
+
+template <class T, class Y>
 void run(DepthwiseImages const& a, Context const& context) {
-  Sizes const s{a.x_image, a.y_image,  a.height, a.width,   a.out_height, a.out_width,
-                a.x_pitch, a.y_pitch,  a.channels, a.kernel, a.stride,     a.padding,
-                int(depthwise_cuda_row(a.channels)), a.activation};
-  auto const* const x = static_cast<T const*>(a.x);
+  Sizes const s{a.x_image,
+                a.y_image,
+                a.height,
+                a.width,
+                a.out_height,
+                a.out_width,
+                a.x_pitch,
+                a.y_pitch,
+                a.channels,
+                a.kernel,
+                a.stride,
+                a.padding,
+                int(depthwise_cuda_row(a.channels)),
+                a.activation};
   auto const* const bias = static_cast<float const*>(a.packed);
-  auto const* const weight = reinterpret_cast<T const*>(bias + depthwise_cuda_bias(a.channels));
-  auto* const y = static_cast<Y*>(a.y);
-  int64_t const rows = a.images * a.out_height;
+  Maps<T, Y> const m{static_cast<T const*>(a.x), reinterpret_cast<T const*>(bias + depthwise_cuda_bias(a.channels)),
+                     bias, static_cast<Y*>(a.y)};
   bool const even = (a.channels | a.x_pitch | a.y_pitch | a.x_image | a.y_image) % 2 == 0 &&
                     is_aligned(a.x, 2 * sizeof(T)) && is_aligned(a.y, 2 * sizeof(Y));
-  auto const strips = [&](auto kernel) {
-    int64_t const threads = rows * ((a.out_width + kStrip - 1) / kStrip) * (a.channels / 2);
-    LEYOLO_LAUNCH(kernel, blocks(threads), kThreads, 0, context.stream, x, weight, bias, y, s, threads);
-  };
   switch (even ? 10 * a.kernel + a.stride : 0) {
-    case 31: return strips(depthwise_strips<T, Y, 3, 1>);
-    case 32: return strips(depthwise_strips<T, Y, 3, 2>);
-    case 51: return strips(depthwise_strips<T, Y, 5, 1>);
-    case 52: return strips(depthwise_strips<T, Y, 5, 2>);
+    case 31: return strips<T, Y, 3, 1>(m, s, a.images, context);
+    case 32: return strips<T, Y, 3, 2>(m, s, a.images, context);
+    case 51: return strips<T, Y, 5, 1>(m, s, a.images, context);
+    case 52: return strips<T, Y, 5, 2>(m, s, a.images, context);
     default:
-      int64_t const threads = rows * a.out_width * a.channels;
-      LEYOLO_LAUNCH((depthwise_values<T, Y>), blocks(threads), kThreads, 0, context.stream, x, weight, bias, y, s,
-                    threads);
+      int64_t const threads = a.images * a.out_height * a.out_width * a.channels;
+      LEYOLO_LAUNCH((depthwise_values<T, Y>), blocks(threads), kThreads, 0, context.stream, m.x, m.weight, m.bias, m.y,
+                    s, threads);
   }
 }
 

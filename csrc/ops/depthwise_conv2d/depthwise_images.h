@@ -8,10 +8,10 @@
 namespace leyolo {
 
 struct DepthwiseImages {
-  void const* x;       // [height, width, channels]
-  void const* packed;  // depthwise_pack_cuda
-  void* y;             // [out_height, out_width, channels]
-  DType y_type;        // that of the layer, or float32
+  void const* x;                     // [height, width, channels]
+  void const* packed;                // depthwise_pack_cuda
+  void* y;                           // [out_height, out_width, channels]
+  DType y_type;                      // that of the layer, or float32
   int64_t images, x_image, y_image;  // values from image to image
   int height, width, out_height, out_width;
   int x_pitch, y_pitch;  // values from pixel to pixel; rows follow without a gap

@@ -59,9 +59,9 @@ void forward(View x, View program, View const* weights, int64_t weight_count, Vi
   bool const cuda = x.device == Device::cuda;
   check(x.rank == 4 && (x.dtype == DType::f32 || x.dtype == DType::u8 || (cuda && x.dtype == arena.dtype)),
         "forward: x must be float32 or uint8 [N, H, W, C], got ", x);
-  check(program.rank == 2 && program.shape[1] == kStepFields && program.dtype == DType::i64 &&
-            cpu_takes(program.device),
-        "forward: program must be int64 [steps, ", int(kStepFields), "] on the CPU, got ", program);
+  check(
+      program.rank == 2 && program.shape[1] == kStepFields && program.dtype == DType::i64 && cpu_takes(program.device),
+      "forward: program must be int64 [steps, ", int(kStepFields), "] on the CPU, got ", program);
   check(y.dtype == DType::f32 && y.rank > 1 && y.shape[0] == x.shape[0], "forward: y must be float32 [N, ...], got ",
         y);
   check(arena_size > 0 &&

@@ -66,18 +66,18 @@ void conv2d_step(int64_t const* s, Batch const& b, Context const& context) {
 
 void depthwise_step(int64_t const* s, Batch const& b, Context const& context) {
   Place const x = input_of(s, b), y = output_of(s, b);
-  depthwise_images_cuda({x.data, b.weights[s[kWeight]].data, y.data, y.type, b.images, x.image, y.image,
-                         int(s[kHeight]), int(s[kWidth]), int(s[kOutHeight]), int(s[kOutWidth]), int(s[kXPitch]),
-                         int(s[kYPitch]), int(s[kInChannels]), int(s[kKernel]), int(s[kStride]), int(s[kPadding]),
-                         Activation(s[kActivation])},
-                        b.values, context);
+  depthwise_images_cuda(
+      {x.data, b.weights[s[kWeight]].data, y.data, y.type, b.images, x.image, y.image, int(s[kHeight]), int(s[kWidth]),
+       int(s[kOutHeight]), int(s[kOutWidth]), int(s[kXPitch]), int(s[kYPitch]), int(s[kInChannels]), int(s[kKernel]),
+       int(s[kStride]), int(s[kPadding]), Activation(s[kActivation])},
+      b.values, context);
 }
 
 // Returns the number of steps in it.
 int64_t block_step(int64_t const* block, Batch const& b, Context const& context) {
   int64_t const count = block[kChainSteps];
   int64_t const *const first = block + kStepFields, *const last = block + count * kStepFields,
-                *const depthwise = last - kStepFields;
+                       *const depthwise = last - kStepFields;
   Place const x = input_of(first, b), y = output_of(last, b);
   bottleneck_images_cuda({x.data,
                           count == 3 ? b.weights[first[kWeight]].data : nullptr,
@@ -124,15 +124,19 @@ __global__ void __launch_bounds__(kThreads)
   V const value = x[image * s.x_image + (int64_t(row) * s.width + column) * s.x_pitch + vector];
   V* const to = y + image * s.y_image + vector;
 #pragma unroll
-  for (int i = 0; i < 4; ++i)
-    to[((2 * row + i / 2) * int64_t(2 * s.width) + 2 * column + i % 2) * s.y_pitch] = value;
+  for (int i = 0; i < 4; ++i) to[((2 * row + i / 2) * int64_t(2 * s.width) + 2 * column + i % 2) * s.y_pitch] = value;
 }
 
 template <class V>
 void upsample_vectors(int64_t const* s, Place const& x, Place const& y, Batch const& b, Context const& context) {
   int const width = int(sizeof(V) / size_t(size_of(b.values)));
-  Upsample const sizes{x.image / width,       y.image / width,      int(s[kHeight]),           int(s[kWidth]),
-                       int(s[kXPitch]) / width, int(s[kYPitch]) / width, int(s[kInChannels]) / width};
+  Upsample const sizes{x.image / width,
+                       y.image / width,
+                       int(s[kHeight]),
+                       int(s[kWidth]),
+                       int(s[kXPitch]) / width,
+                       int(s[kYPitch]) / width,
+                       int(s[kInChannels]) / width};
   int64_t const threads = b.images * sizes.height * sizes.width * sizes.vectors;
   LEYOLO_LAUNCH(upsample2x<V>, blocks(threads), kThreads, 0, context.stream, reinterpret_cast<V const*>(x.data),
                 reinterpret_cast<V*>(y.data), sizes, threads);
@@ -149,8 +153,8 @@ void upsample_step(int64_t const* s, Batch const& b, Context const& context) {
 
 void pool_step(int64_t const* s, Batch const& b, Context const& context) {
   Place const x = input_of(s, b), y = output_of(s, b);
-  max_pool2d_images_cuda({x.data, y.data, b.images, x.image, y.image, int(s[kHeight]), int(s[kWidth]),
-                          int(s[kXPitch]), int(s[kYPitch]), int(s[kInChannels]), int(s[kKernel])},
+  max_pool2d_images_cuda({x.data, y.data, b.images, x.image, y.image, int(s[kHeight]), int(s[kWidth]), int(s[kXPitch]),
+                          int(s[kYPitch]), int(s[kInChannels]), int(s[kKernel])},
                          b.values, context);
 }
 

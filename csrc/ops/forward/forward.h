@@ -45,8 +45,8 @@ enum ChainField : int { kChainSteps = 1, kChainBand, kChainPieces, kChainWindows
 // The row in front of a block (CUDA only): the next `kChainSteps` steps, [1x1 convolution,] depthwise and 1x1
 // convolution, run as one kernel; what lies between them is in no memory (kWindow).
 
-// unit (CPU only): the input image to what the first layer reads. Float32 arena: bytes 0..255 to 0..1; floats are read by the
-// first layer itself. Bfloat16 arena: bytes, or floats 0..1, to 0..255 with a fourth channel of zeros
+// unit (CPU only): the input image to what the first layer reads. Float32 arena: bytes 0..255 to 0..1; floats are read
+// by the first layer itself. Bfloat16 arena: bytes, or floats 0..1, to 0..255 with a fourth channel of zeros
 // (core/image_bf16.h).
 enum class Step : int64_t { conv2d = 0, depthwise = 1, max_pool = 2, upsample2x = 3, chain = 4, unit = 5, block = 6 };
 enum Space : int64_t { kArena = 0, kInput = 1, kOutput = 2, kWindow = 3 };
@@ -55,9 +55,10 @@ enum Space : int64_t { kArena = 0, kInput = 1, kOutput = 2, kWindow = 3 };
 // weights from conv2d_bf16_pack and depthwise_bf16_pack; float16 is for CUDA. There convolutions read the image in any
 // of its types. Checks every step against the sizes before the first one runs: a wrong
 // program is an error, never a wild write.
-void forward(View x /*[N, H, W, C] f32, u8; CUDA: or as the arena*/, View program /*[steps, kStepFields] i64, CPU*/, View const* weights,
-             int64_t weight_count,
-             View arena /*f32, bf16, f16: arena_size values, times `workers` for images side by side*/, int64_t arena_size,
-             View y /*[N, ...] f32*/, View times /*[steps] f64 or absent: adds seconds*/, Context const& context);
+void forward(View x /*[N, H, W, C] f32, u8; CUDA: or as the arena*/, View program /*[steps, kStepFields] i64, CPU*/,
+             View const* weights, int64_t weight_count,
+             View arena /*f32, bf16, f16: arena_size values, times `workers` for images side by side*/,
+             int64_t arena_size, View y /*[N, ...] f32*/, View times /*[steps] f64 or absent: adds seconds*/,
+             Context const& context);
 
 }  // namespace leyolo

@@ -50,9 +50,9 @@ void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
   int64_t const in = s[kInChannels], out = s[kOutChannels];
   int64_t const expected = sizes.cuda ? dense ? conv2d_cuda_packed_size(out, in, k, sizes.values)
                                               : depthwise_cuda_packed_size(in, k, sizes.values)
-                           : bf16  ? dense ? conv2d_bf16_packed_size(out, in, k) : depthwise_bf16_packed_size(in, k)
-                           : dense ? conv2d_packed_size(out, in, k)
-                                   : depthwise_packed_size(in, k, k);
+                           : bf16     ? dense ? conv2d_bf16_packed_size(out, in, k) : depthwise_bf16_packed_size(in, k)
+                           : dense    ? conv2d_packed_size(out, in, k)
+                                      : depthwise_packed_size(in, k, k);
   DType const dtype = bf16 ? DType::i32 : DType::f32;
   check(sizes.weights[w].dtype == dtype && sizes.weights[w].numel() == expected, "forward: step ", i, ": weight ", w,
         " must be ", dtype, " of ", expected, " packed values, got ", sizes.weights[w]);
@@ -103,8 +103,8 @@ void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
 void check_input(int64_t i, int64_t const* s, Sizes const& sizes) {
   check(s[kXSpace] == kArena || s[kXSpace] == kInput, "forward: step ", i, ": unknown space of the input");
   bool const direct = sizes.cuda || (sizes.input == DType::f32 && sizes.values == DType::f32);
-  check(s[kXSpace] != kInput || ((Step(s[kKind]) == Step::unit) != direct &&
-                                 (!sizes.cuda || Step(s[kKind]) == Step::conv2d)),
+  check(s[kXSpace] != kInput ||
+            ((Step(s[kKind]) == Step::unit) != direct && (!sizes.cuda || Step(s[kKind]) == Step::conv2d)),
         "forward: step ", i, ": cannot read an image of ", sizes.input);
   check_extent(i, "input", s[kXOffset], s[kXPitch], s[kHeight] * s[kWidth], s[kInChannels],
                s[kXSpace] == kInput ? sizes.x : sizes.arena);
@@ -190,8 +190,9 @@ int64_t check_block(int64_t first, int64_t steps, int64_t const* block, Sizes co
           "forward: step ", i, ": a block is [1x1 convolution,] depthwise, 1x1 convolution, got kind ", s[kKind],
           ", kernel ", s[kKernel], ", stride ", s[kStride]);
     check_shape(i, s, sizes);
-    check(j == count ? s[kActivation] == 0 : s[kResidualOffset] < 0 && s[kActivation] == block[kStepFields + kActivation],
-          "forward: step ", i, ": the residual of a block comes last, and its last step has no activation");
+    check(
+        j == count ? s[kActivation] == 0 : s[kResidualOffset] < 0 && s[kActivation] == block[kStepFields + kActivation],
+        "forward: step ", i, ": the residual of a block comes last, and its last step has no activation");
     if (j == 1) {
       check(s[kXSpace] == kArena, "forward: step ", i, ": a block reads the arena");
       check_input(i, s, sizes);

@@ -137,8 +137,8 @@ __global__ void __launch_bounds__(512, 1)
       for (int i = thread; i < kSlice * vectors; i += threads) {
         int const n = i / vectors, at = (i - n * vectors) * 8;
         bool const there = slice + n < s.middle && at < s.expand_row;
-        copy16_async(to + b_place(n) * s.x_row + at,
-                     w.expand + (there ? int64_t(slice + n) * s.expand_row + at : 0), there);
+        copy16_async(to + b_place(n) * s.x_row + at, w.expand + (there ? int64_t(slice + n) * s.expand_row + at : 0),
+                     there);
       }
     }
     for (int i = thread; i < 32 * GROUPS * 4; i += threads) {
@@ -218,25 +218,48 @@ __global__ void __launch_bounds__(512, 1)
   }
 }
 
+template <class T, int GROUPS, bool EXPANDS>
+void go(BottleneckImages const& a, BottleneckTile const& tile, Weights<T> const& w, Sizes const& s,
+        Context const& context) {
+  LEYOLO_LAUNCH((inverted_bottleneck<T, GROUPS, EXPANDS>), unsigned(a.images * s.row_tiles * s.column_tiles),
+                32 * tile.warps, size_t(tile.shared), context.stream, static_cast<T const*>(a.x), w,
+                static_cast<T const*>(a.residual), static_cast<T*>(a.y), s);
+}
+
 template <class T, int GROUPS>
 void run_groups(BottleneckImages const& a, BottleneckTile const& tile, Weights<T> const& w, Sizes const& s,
                 Context const& context) {
-  unsigned const grid = unsigned(a.images * s.row_tiles * s.column_tiles);
-  auto const go = [&](auto kernel) {
-    LEYOLO_LAUNCH(kernel, grid, 32 * tile.warps, size_t(tile.shared), context.stream, static_cast<T const*>(a.x), w,
-                  static_cast<T const*>(a.residual), static_cast<T*>(a.y), s);
-  };
-  a.expand ? go(inverted_bottleneck<T, GROUPS, true>) : go(inverted_bottleneck<T, GROUPS, false>);
+  a.expand ? go<T, GROUPS, true>(a, tile, w, s, context) : go<T, GROUPS, false>(a, tile, w, s, context);
 }
 
 template <class T>
 void run(BottleneckImages const& a, BottleneckTile const& t, Context const& context) {
-  Sizes s{a.x_image, a.y_image, a.residual_image, a.height, a.width, a.out_height, a.out_width, a.x_pitch, a.y_pitch,
-          a.residual_pitch, a.in_channels, a.middle_channels, a.out_channels, a.kernel, a.stride, a.padding, t.rows,
-          t.columns, (t.rows - 1) * a.stride + a.kernel, (t.columns - 1) * a.stride + a.kernel,
-          int(blocks(a.out_height, t.rows)), int(blocks(a.out_width, t.columns)),
-          (a.in_channels + 15) / 16 * 16 + 8, int(conv2d_cuda_row(a.in_channels)),
-          int(conv2d_cuda_row(a.middle_channels)), a.activation};
+  Sizes s{a.x_image,
+          a.y_image,
+          a.residual_image,
+          a.height,
+          a.width,
+          a.out_height,
+          a.out_width,
+          a.x_pitch,
+          a.y_pitch,
+          a.residual_pitch,
+          a.in_channels,
+          a.middle_channels,
+          a.out_channels,
+          a.kernel,
+          a.stride,
+          a.padding,
+          t.rows,
+          t.columns,
+          (t.rows - 1) * a.stride + a.kernel,
+          (t.columns - 1) * a.stride + a.kernel,
+          int(blocks(a.out_height, t.rows)),
+          int(blocks(a.out_width, t.columns)),
+          (a.in_channels + 15) / 16 * 16 + 8,
+          int(conv2d_cuda_row(a.in_channels)),
+          int(conv2d_cuda_row(a.middle_channels)),
+          a.activation};
   auto const values = [](void const* packed, int64_t bias) {
     return reinterpret_cast<T const*>(static_cast<float const*>(packed) + bias);
   };
@@ -262,10 +285,8 @@ BottleneckTile bottleneck_tile_here(BottleneckShape const& shape) {
 #else
   int device = 0, shared = 0, multiprocessors = 0;
   check_cuda("inverted_bottleneck", cudaGetDevice(&device));
-  check_cuda("inverted_bottleneck",
-             cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  check_cuda("inverted_bottleneck",
-             cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  check_cuda("inverted_bottleneck", cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  check_cuda("inverted_bottleneck", cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
   return bottleneck_tile(shape, shared, multiprocessors);
 #endif
 }
@@ -278,7 +299,8 @@ void bottleneck_images_cuda(BottleneckImages const& a, DType type, Context const
   check(tile.warps > 0 && (type == DType::f16 || type == DType::bf16) && vectors(a.x, a.x_pitch, a.x_image) &&
             vectors(a.y, a.y_pitch, a.y_image) && vectors(a.residual, a.residual_pitch, a.residual_image),
         "inverted_bottleneck: no kernel for ", type, ", ", a.in_channels, " -> ", a.middle_channels, " -> ",
-        a.out_channels, " channels, kernel ", a.kernel, ", stride ", a.stride, ", pitches ", a.x_pitch, ", ", a.y_pitch);
+        a.out_channels, " channels, kernel ", a.kernel, ", stride ", a.stride, ", pitches ", a.x_pitch, ", ",
+        a.y_pitch);
   if (type == DType::f16) return run<__half>(a, tile, context);
   run<__nv_bfloat16>(a, tile, context);
 }

@@ -13,8 +13,8 @@ struct BottleneckShape {
   bool expands;
 };
 
-// What a block of threads makes: `rows` x `columns` pixels of the output with `warps` warps, in `shared` bytes of shared
-// memory. 0 warps: the kernel does not take these sizes.
+// What a block of threads makes: `rows` x `columns` pixels of the output with `warps` warps, in `shared` bytes of
+// shared memory. 0 warps: the kernel does not take these sizes.
 struct BottleneckTile {
   int warps, rows, columns;
   int64_t shared;
@@ -27,12 +27,12 @@ BottleneckTile bottleneck_tile(BottleneckShape const& shape, int64_t shared, int
 int64_t bottleneck_shared(BottleneckShape const& shape, int warps, int rows, int columns);
 
 struct BottleneckImages {
-  void const* x;         // [height, width, in_channels]
-  void const* expand;    // conv2d_pack on CUDA, or null
-  void const* depthwise;  // depthwise_pack_cuda
-  void const* project;   // conv2d_pack on CUDA
-  void const* residual;  // as y, or null
-  void* y;               // [out_height, out_width, out_channels]
+  void const* x;                                     // [height, width, in_channels]
+  void const* expand;                                // conv2d_pack on CUDA, or null
+  void const* depthwise;                             // depthwise_pack_cuda
+  void const* project;                               // conv2d_pack on CUDA
+  void const* residual;                              // as y, or null
+  void* y;                                           // [out_height, out_width, out_channels]
   int64_t images, x_image, y_image, residual_image;  // values from image to image
   int height, width, out_height, out_width;
   int x_pitch, y_pitch, residual_pitch;  // values from pixel to pixel; rows follow without a gap
@@ -40,7 +40,8 @@ struct BottleneckImages {
   Activation activation;  // of the first two convolutions
 
   BottleneckShape shape() const {
-    return {images, out_height, out_width, in_channels, middle_channels, out_channels, kernel, stride, expand != nullptr};
+    return {images,       out_height, out_width, in_channels,      middle_channels,
+            out_channels, kernel,     stride,    expand != nullptr};
   }
 };
 

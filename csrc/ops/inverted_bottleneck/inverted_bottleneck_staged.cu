@@ -15,11 +15,12 @@ struct Plan {
   int64_t expand, depthwise, project;  // packed
   int64_t expanded, filtered;          // maps
 
-  Plan(View x, View expand_weight, View depthwise_weight, View project_weight, View y, InvertedBottleneck const& params) {
+  Plan(View x, View expand_weight, View depthwise_weight, View project_weight, View y,
+       InvertedBottleneck const& params) {
     int64_t const m = depthwise_weight.shape[0], k = depthwise_weight.shape[2], channels = x.shape[0] * m;
     auto const words = [&](int64_t values) { return (values * size_of(x.dtype) + 15) / 16 * 4; };
-    BottleneckShape const shape{x.shape[0], y.shape[1], y.shape[2], int(x.shape[3]), int(m), int(y.shape[3]), int(k),
-                                int(params.stride), bool(expand_weight)};
+    BottleneckShape const shape{x.shape[0],      y.shape[1], y.shape[2],         int(x.shape[3]),    int(m),
+                                int(y.shape[3]), int(k),     int(params.stride), bool(expand_weight)};
     bool const half = x.dtype == DType::f16 || x.dtype == DType::bf16;
     fused = half && bottleneck_tile_here(shape).warps > 0;
     expand = expand_weight ? (conv2d_packed_size(expand_weight) + 3) / 4 * 4 : 0;
@@ -59,23 +60,54 @@ void inverted_bottleneck_cuda(View x, View expand_weight, View expand_bias, View
   int64_t const n = x.shape[0], x_image = int64_t(h) * w * c, y_image = int64_t(oh) * ow * o;
   void const* const residual = params.residual ? x.data : nullptr;
   if (plan.fused) {
-    bottleneck_images_cuda({x.data, expand_weight ? expand : nullptr, depthwise, project, residual, y.data, n, x_image,
-                            y_image, x_image, h, w, oh, ow, c, o, c, c, middle, o, kernel, stride, kernel / 2,
-                            params.activation},
+    bottleneck_images_cuda({x.data,     expand_weight ? expand : nullptr,
+                            depthwise,  project,
+                            residual,   y.data,
+                            n,          x_image,
+                            y_image,    x_image,
+                            h,          w,
+                            oh,         ow,
+                            c,          o,
+                            c,          c,
+                            middle,     o,
+                            kernel,     stride,
+                            kernel / 2, params.activation},
                            x.dtype, context);
     return;
   }
   int64_t const expanded_image = int64_t(h) * w * m, filtered_image = int64_t(oh) * ow * m;
   if (expand_weight)
-    conv2d_images_cuda({x.data, expand, nullptr, expanded, x.dtype, x.dtype, n, x_image, expanded_image, 0, h, w, h, w, c,
-                        middle, 0, c, middle, 1, 1, 0, params.activation},
-                       x.dtype, context);
-  depthwise_images_cuda({expand_weight ? expanded : x.data, depthwise, filtered, x.dtype, n,
-                         expand_weight ? expanded_image : x_image, filtered_image, h, w, oh, ow, middle, middle, middle,
-                         kernel, stride, kernel / 2, params.activation},
-                        x.dtype, context);
-  conv2d_images_cuda({filtered, project, residual, y.data, x.dtype, x.dtype, n, filtered_image, y_image, x_image, oh, ow,
-                      oh, ow, middle, o, c, middle, o, 1, 1, 0, Activation::none},
+    conv2d_images_cuda(
+        {x.data, expand, nullptr, expanded, x.dtype, x.dtype, n, x_image, expanded_image,   0, h, w, h, w,
+         c,      middle, 0,       c,        middle,  1,       1, 0,       params.activation},
+        x.dtype, context);
+  depthwise_images_cuda(
+      {expand_weight ? expanded : x.data, depthwise, filtered, x.dtype, n, expand_weight ? expanded_image : x_image,
+       filtered_image, h, w, oh, ow, middle, middle, middle, kernel, stride, kernel / 2, params.activation},
+      x.dtype, context);
+  conv2d_images_cuda({filtered,
+                      project,
+                      residual,
+                      y.data,
+                      x.dtype,
+                      x.dtype,
+                      n,
+                      filtered_image,
+                      y_image,
+                      x_image,
+                      oh,
+                      ow,
+                      oh,
+                      ow,
+                      middle,
+                      o,
+                      c,
+                      middle,
+                      o,
+                      1,
+                      1,
+                      0,
+                      Activation::none},
                      x.dtype, context);
 }
 

@@ -28,7 +28,8 @@ __global__ void __launch_bounds__(kThreads, 4) max_pool(MaxPool2dImages a, int64
       V const v = *reinterpret_cast<V const*>(x + (int64_t(i) * a.width + j) * a.x_pitch);
 #pragma unroll
       for (int e = 0; e < WIDTH; ++e)
-        if (float(v.value[e]) > float(best.value[e]) || float(v.value[e]) != float(v.value[e])) best.value[e] = v.value[e];
+        if (float(v.value[e]) > float(best.value[e]) || float(v.value[e]) != float(v.value[e]))
+          best.value[e] = v.value[e];
     }
   T* const y = static_cast<T*>(a.y) + image * a.y_image + channel;
   *reinterpret_cast<V*>(y + (int64_t(row) * a.width + column) * a.y_pitch) = best;

@@ -7,8 +7,8 @@
 namespace leyolo {
 
 struct MaxPool2dImages {
-  void const* x;  // [height, width, channels]
-  void* y;        // [height, width, channels]
+  void const* x;                     // [height, width, channels]
+  void* y;                           // [height, width, channels]
   int64_t images, x_image, y_image;  // values from image to image
   int height, width, x_pitch, y_pitch, channels, kernel;
 };

@@ -13,9 +13,9 @@ namespace {
 void compare(DType type, int64_t n, int64_t h, int64_t w, int64_t c, int64_t middle, int64_t out, int64_t k,
              int64_t stride, bool expands, Activation activation = Activation::silu) {
   int64_t const p = k / 2, oh = conv_output_size(h, k, stride, p), ow = conv_output_size(w, k, stride, p);
-  Array f[] = {random_array({n, h, w, c}, -1, 1, 1),           random_array({middle, c, 1, 1}, -0.5, 0.5, 2),
-               random_array({middle}, -1, 1, 3),               random_array({middle, 1, k, k}, -0.3f, 0.3f, 4),
-               random_array({middle}, -1, 1, 5),               random_array({out, middle, 1, 1}, -0.3f, 0.3f, 6),
+  Array f[] = {random_array({n, h, w, c}, -1, 1, 1), random_array({middle, c, 1, 1}, -0.5, 0.5, 2),
+               random_array({middle}, -1, 1, 3),     random_array({middle, 1, k, k}, -0.3f, 0.3f, 4),
+               random_array({middle}, -1, 1, 5),     random_array({out, middle, 1, 1}, -0.3f, 0.3f, 6),
                random_array({out}, -1, 1, 7)};
   Array t[] = {in_type(f[0], type), in_type(f[1], type), in_type(f[2], type), in_type(f[3], type),
                in_type(f[4], type), in_type(f[5], type), in_type(f[6], type)};
