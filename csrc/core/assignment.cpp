@@ -1,6 +1,7 @@
 #include "core/assignment.h"
 
 #include "core/convert.h"
+#include "core/dispatch.h"
 #include "core/half.h"
 
 namespace leyolo {
@@ -10,7 +11,7 @@ namespace {
 bool is_integer(DType t) { return t == DType::i64 || t == DType::i32; }
 
 void check_on_cpu(char const* op, char const* name, View v) {
-  check(v.device == Device::cpu, op, ": has no CUDA kernel, move ", name, " to the CPU, got ", v);
+  check(cpu_takes(v.device), op, ": has no CUDA kernel, move ", name, " to the CPU, got ", v);
 }
 
 void check_output(char const* op, char const* name, View v, DType dtype, int rank, int64_t first, int64_t second) {

@@ -8,6 +8,12 @@ namespace leyolo {
 
 namespace {
 
+#ifdef LEYOLO_CUDA_SHIM  // tests: numpy calls run the CUDA twins, too
+constexpr Device kDevice = Device::cuda;
+#else
+constexpr Device kDevice = Device::cpu;
+#endif
+
 DType dtype_of(py::array const& a, char const* what) {
   py::dtype const t = a.dtype();
   switch (t.kind()) {
@@ -39,6 +45,7 @@ View view(py::array const& a, char const* what) {
   View v;
   v.data = const_cast<void*>(a.data());
   v.dtype = dtype_of(a, what);
+  v.device = kDevice;
   v.rank = int(a.ndim());
   check(v.rank <= View::kMaxRank, what, ": at most ", View::kMaxRank, " dimensions, got ", v.rank);
   for (int d = 0; d < v.rank; ++d) v.shape[d] = a.shape(d);
@@ -83,6 +90,7 @@ View workspace(int64_t size, DType dtype) {
   View v;
   v.data = memory.get();
   v.dtype = dtype;
+  v.device = kDevice;
   v.rank = 1;
   v.shape[0] = size;
   return v;

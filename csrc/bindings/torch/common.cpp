@@ -20,6 +20,12 @@ DType dtype_of(Tensor const& t, char const* what) {
   }
 }
 
+#ifdef LEYOLO_CUDA_SHIM
+Device device_of(Tensor const&) { return Device::cuda; }
+#else
+Device device_of(Tensor const& t) { return t.is_cuda() ? Device::cuda : Device::cpu; }
+#endif
+
 void torch_pool(int64_t begin, int64_t end, int64_t grain, Body body, void* state) {
   TORCH_ERROR_CODE_CHECK(torch_parallel_for(begin, end, grain, body, state));
 }
@@ -43,7 +49,7 @@ View view(Tensor const& t, char const* what) {
   View v;
   v.data = t.data_ptr();
   v.dtype = dtype_of(t, what);
-  v.device = t.is_cuda() ? Device::cuda : Device::cpu;
+  v.device = device_of(t);
   v.rank = int(t.dim());
   check(v.rank <= View::kMaxRank, what, ": at most ", View::kMaxRank, " dimensions, got ", v.rank);
   for (int d = 0; d < v.rank; ++d) v.shape[d] = t.size(d);
@@ -59,7 +65,7 @@ View view_nhwc(Tensor const& t, char const* what) {
   View v;
   v.data = t.data_ptr();
   v.dtype = dtype_of(t, what);
-  v.device = t.is_cuda() ? Device::cuda : Device::cpu;
+  v.device = device_of(t);
   v.rank = 4;
   int64_t const shape[] = {n, h, w, c}, strides[] = {t.stride(0), t.stride(2), t.stride(3), t.stride(1)};
   int64_t expected = 1;

@@ -2,6 +2,7 @@
 
 #include "bindings/torch/common.h"
 #include "core/activation_math.h"
+#include "core/dispatch.h"
 
 namespace leyolo {
 
@@ -19,7 +20,7 @@ Tensor torch_conv2d(Tensor const& x, Tensor const& weight, OptionalTensor const&
   View const yv = view_nhwc(y, "conv2d: y");
   Tensor const packed = empty(x, {conv2d_packed_size(o, xv.shape[3], k)}, ScalarType::Float);
   Tensor const workspace = empty(x, {conv2d_workspace(xv, yv, r)}, ScalarType::Float);
-  check(xv.device == Device::cpu, "conv2d: has no CUDA kernel, move the tensors to the CPU");
+  check(cpu_takes(xv.device), "conv2d: has no CUDA kernel, move the tensors to the CPU");
   conv2d_pack(w, b, view(packed, "conv2d: packed"));
   conv2d(xv, view(packed, "conv2d: packed"), r, yv, view(workspace, "conv2d: workspace"), k, params, OnDevice(x));
   return y;

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "core/check.h"
+#include "core/dispatch.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/detect_decode/detect_decode_candidates.h"
 
@@ -84,7 +85,7 @@ void check_features(DetectRows const& classes, DetectFeatures const& f, DetectDe
     total += f.anchors[i];
     int64_t const expected = conv2d_packed_size(4 * p.reg_max, f.rows.channels, 1);
     View const& w = f.weights[i];
-    check(w.dtype == DType::f32 && w.device == Device::cpu && w.numel() == expected, kName, ": weights of level ", i,
+    check(w.dtype == DType::f32 && cpu_takes(w.device) && w.numel() == expected, kName, ": weights of level ", i,
           " must be float32 of ", expected, " packed values, got ", w);
   }
   check(total == classes.anchors, kName, ": the levels must have ", classes.anchors, " anchors together, got ", total);
@@ -111,7 +112,8 @@ void detect_decode_features(DetectRows classes, DetectFeatures const& features, 
   DetectOutputs const out{boxes, scores, labels, counts};
   int64_t const capacity = detect_decode_features_capacity(classes, params);
   check_features(classes, features, params);
-  check_detect(kName, classes.batch, classes.anchors, capacity, centers, strides, out, Device::cpu);
+  check_detect(kName, classes.batch, classes.anchors, capacity, centers, strides, out, boxes.device);
+  check(cpu_takes(boxes.device), kName, ": has no CUDA kernel, move the tensors to the CPU");
   check(workspace.numel() * size_of(workspace.dtype) >= detect_decode_features_workspace(classes, features, params),
         kName, ": the workspace is too small");
   char* const memory = workspace.as<char>();

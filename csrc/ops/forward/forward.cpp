@@ -34,9 +34,9 @@ void forward(View x, View program, View const* weights, int64_t weight_count, Vi
              View times, Context const& context) {
   check(x.rank == 4 && (x.dtype == DType::f32 || x.dtype == DType::u8),
         "forward: x must be float32 or uint8 [N, H, W, C], got ", x);
-  check(x.device == Device::cpu, "forward: has no CUDA kernel, move the tensors to the CPU");
+  check(cpu_takes(x.device), "forward: has no CUDA kernel, move the tensors to the CPU");
   check(program.rank == 2 && program.shape[1] == kStepFields && program.dtype == DType::i64 &&
-            program.device == Device::cpu,
+            cpu_takes(program.device),
         "forward: program must be int64 [steps, ", int(kStepFields), "] on the CPU, got ", program);
   check(y.dtype == DType::f32 && y.rank > 1 && y.shape[0] == x.shape[0], "forward: y must be float32 [N, ...], got ",
         y);
@@ -45,7 +45,7 @@ void forward(View x, View program, View const* weights, int64_t weight_count, Vi
   check(arena.dtype == DType::f32 || has_bf16_dot(),
         "forward: bfloat16 needs a CPU with AVX512-BF16, and LEYOLO_ISA must not lower the instruction set");
   check_one_device("forward", x, {arena, y});
-  check(!times || (times.dtype == DType::f64 && times.numel() == program.shape[0] && times.device == Device::cpu &&
+  check(!times || (times.dtype == DType::f64 && times.numel() == program.shape[0] && cpu_takes(times.device) &&
                    x.shape[0] <= 1),
         "forward: times must be float64 [steps] on the CPU, for one image, got ", times, " and x ", x);
   for (int64_t i = 0; i < weight_count; ++i) check_one_device("forward", x, {weights[i]});

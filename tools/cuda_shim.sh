@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# CUDA kernels on the CPU (tests/cpp/cuda/cuda_shim.h); needs the CUDA headers that come with nvcc, and no GPU.
+#   tools/cuda_shim.sh plain [TEST...]   the C++ tests, threads in order and shuffled by a few seeds
+#   tools/cuda_shim.sh asan  [TEST...]   the same under AddressSanitizer and UndefinedBehaviorSanitizer
+#   tools/cuda_shim.sh tsan  [TEST...]   the same under ThreadSanitizer: a race detector for kernels
+#   tools/cuda_shim.sh python [pytest arguments]   build/shim/python: a leyolo whose tensors all count as CUDA's
+# TEST: beginnings of names. PYTHON, SEEDS, JOBS and CMAKE_ARGS come from the environment.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+mode=${1:-}
+shift || true
+
+build() { # folder, cmake arguments
+  local folder=build/shim/$1
+  shift
+  mkdir -p "$folder"
+  # shellcheck disable=SC2086
+  cmake -S . -B "$folder" -G Ninja -DLEYOLO_CUDA_SHIM=ON -DCMAKE_BUILD_TYPE=Release "$@" ${CMAKE_ARGS:-} \
+    > "$folder/configure.log" 2>&1 || { cat "$folder/configure.log" >&2; exit 1; }
+  cmake --build "$folder" -j "${JOBS:-2}" -- --quiet
+}
+
+case $mode in
+  plain) options=() seeds=${SEEDS:-0 1 2 3} ;;
+  asan) options=(-DLEYOLO_SANITIZE=address,undefined) seeds=${SEEDS:-0 1} ;;
+  tsan) options=(-DLEYOLO_SANITIZE=thread) seeds=${SEEDS:-0 1} ;;
+  python)
+    build extension -DPython_EXECUTABLE="$(command -v "$python")" -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)"
+    rm -rf build/shim/python
+    mkdir -p build/shim/python/leyolo
+    find "$PWD/python/leyolo" -mindepth 1 -maxdepth 1 ! -name '*.so' ! -name __pycache__ \
+      -exec ln -s -t build/shim/python/leyolo {} +
+    cmake --install build/shim/extension --prefix build/shim/python --component python > /dev/null
+    if [ $# -gt 0 ]; then PYTHONPATH=build/shim/python exec "$python" -m pytest -q -p no:cacheprovider "$@"; fi
+    exit ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
+build "$mode" -DLEYOLO_CORE_ONLY=ON "${options[@]}"
+run=("build/shim/$mode/tests/cpp/leyolo_cuda_tests")
+# ThreadSanitizer needs addresses where it expects them.
+if [ "$mode" = tsan ] && setarch -R true 2> /dev/null; then run=(setarch -R "${run[@]}"); fi
+for seed in $seeds; do
+  echo "$mode, seed $seed"
+  LEYOLO_SHIM_SEED=$seed TSAN_OPTIONS="halt_on_error=0 ${TSAN_OPTIONS:-}" "${run[@]}" "$@"
+done
