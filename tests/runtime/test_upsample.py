@@ -31,7 +31,7 @@ def test_which_are_split() -> None:
 
 def test_split_weights_are_those_of_the_layer() -> None:
     config, folded = CONFIGS["n"], fold(from_torch(build("n", 2, "leyolo")).state)
-    found = split_weights(config, folded)
+    found = split_weights(splits(config), folded)
     (low, nothing), (other, bias) = found["layers.17.expand.low"], found["layers.17.expand.other"]
     assert low.shape == (128, 96, 1, 1)
     assert not nothing.any()

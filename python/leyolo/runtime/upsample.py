@@ -45,10 +45,10 @@ def splits(config: ModelConfig) -> dict[int, Split]:
     return found
 
 
-def split_weights(config: ModelConfig, folded: Weights) -> Weights:
+def split_weights(found: dict[int, Split], folded: Weights) -> Weights:
     """``folded`` with the expansions that read a split concatenation in two: ``X.low`` without a bias, ``X.other``."""
     result = dict(folded)
-    for split in splits(config).values():
+    for split in found.values():
         for reader in split.readers:
             name = f"layers.{reader}.expand"
             weight, bias = result.pop(name)
