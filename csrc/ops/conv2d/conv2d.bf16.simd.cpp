@@ -41,7 +41,6 @@ struct Shorts {
 
   template <int NV>
   LEYOLO_INLINE static void pixels(Args const& a, Tile<Shorts> const& t, long long begin, long long end) {
-    if (t.addend) return added_pixels<NV>(a, t, begin, end);
     switch (a.stride * a.x_pitch) {
       case 8: return run_pixels<Shorts, NV, 8>(a, t, begin, end);    // the stem: 4 channels, stride 2
       case 16: return run_pixels<Shorts, NV, 16>(a, t, begin, end);  // the wide maps of nano ...
@@ -50,15 +49,9 @@ struct Shorts {
     }
   }
 
-  // A function of its own, so that the others do not pay for it.
-  template <int NV>
-  __attribute__((noinline)) static void added_pixels(Args const& a, Tile<Shorts> const& t, long long begin,
-                                                     long long end) {
-    run_pixels<Shorts, NV, 0, true>(a, t, begin, end);
-  }
-
   template <int MR, int NV, int STEP, bool ADDEND>
-  LEYOLO_INLINE static void run(Args const& a, Tile<Shorts> const& t, [[maybe_unused]] long long pixel) {
+  LEYOLO_INLINE static void run(Args const& a, Tile<Shorts> const& t, long long) {
+    static_assert(!ADDEND);
     vf acc[MR][NV];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)
@@ -77,19 +70,6 @@ struct Shorts {
         for (; c + 1 < depth; c += 2, w += NV * kLanes) multiply<MR, NV, false>(acc, x + c, step, w);
         if (odd) multiply<MR, NV, true>(acc, x + c, step, w);
       }
-    bool const whole = t.last_vector == kLanes;
-    if constexpr (ADDEND) {
-      uint16_t const* from[MR];
-      find_addends(a, t, pixel, from);
-      vf const scale = splat(bf16_scale(a.activation));
-#pragma GCC unroll 16
-      for (int m = 0; m < MR; ++m)
-#pragma GCC unroll 16
-        for (int n = 0; n < NV; ++n) {
-          uint16_t const* p = from[m] + n * kLanes;
-          acc[m][n] += scale * widen(n < NV - 1 || whole ? load_half(p) : load_half_part(p, t.last_vector));
-        }
-    }
     // Last, not as the start of the sum: small products would be rounded at the size of a large bias.
 #pragma GCC unroll 16
     for (int n = 0; n < NV; ++n) {
@@ -108,6 +88,7 @@ struct Shorts {
 #pragma GCC unroll 16
         for (int n = 0; n < NV; ++n) acc[m][n] = other_activation(a.activation, acc[m][n]);
     }
+    bool const whole = t.last_vector == kLanes;
     if (t.residual) {
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m)

@@ -18,8 +18,6 @@ struct Conv2dBf16Args {
   int in_channels, out_channels, kernel, stride, padding;
   Activation activation;
   bool float_y;
-  unsigned short const* addend = nullptr;  // as in Conv2dArgs, not prepared for the activation
-  long long addend_pitch = 0;
 };
 
 }  // namespace leyolo

@@ -92,10 +92,12 @@ LEYOLO_INLINE void each_tile(typename K::Args const& a, F f) {
   Conv2dTiles const tiles = Conv2dTiles::of(a.out_channels, kLanes);
   typename K::W const* weight = a.weight;
   int channel = 0;
+  typename K::X const* addend = nullptr;
+  if constexpr (requires { a.addend; }) addend = a.addend;
   for (int i = 0; i < tiles.count; ++i) {
     int const vectors = tiles.width(i), rest = a.out_channels - channel;
     f(Tile<K>{a.x, weight, a.bias + channel, a.residual ? a.residual + channel : nullptr, K::at(a, a.y, channel),
-              a.addend ? a.addend + channel : nullptr, a.kernel, a.kernel,
+              addend ? addend + channel : nullptr, a.kernel, a.kernel,
               rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes},
       vectors);
     weight += static_cast<long long>(a.kernel) * a.kernel * K::tap_words(a) * vectors * kLanes;

@@ -32,9 +32,7 @@ Conv2dBf16Args conv2d_args(int64_t const* s, Memory const& m, char const* x, cha
           int(s[kStride]),
           int(s[kPadding]),
           Activation(s[kActivation]),
-          s[kYSpace] == kOutput,
-          s[kAddendOffset] >= 0 ? map(m.arena) + s[kAddendOffset] : nullptr,
-          s[kAddendPitch]};
+          s[kYSpace] == kOutput};
 }
 
 DepthwiseBf16Args depthwise_args(int64_t const* s, Memory const& m, char const* x, char* y) {

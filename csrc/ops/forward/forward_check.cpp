@@ -40,14 +40,15 @@ void check_residual(int64_t i, int64_t const* s, int64_t arena_size) {
         ": the residual must not be overwritten by the output");  // tiles overlap: it would be added twice
 }
 
-void check_addend(int64_t i, int64_t const* s, int64_t arena_size) {
+void check_addend(int64_t i, int64_t const* s, Sizes const& sizes) {
   if (s[kAddendOffset] < 0) return;
+  check(sizes.values == DType::f32, "forward: step ", i, ": only float32 maps have addends");
   check(Step(s[kKind]) == Step::conv2d && s[kKernel] == 1 && s[kStride] == 1, "forward: step ", i,
         ": only a 1x1 convolution of stride 1 has an addend");
   int64_t const height = s[kOutHeight], width = s[kOutWidth];
   check(height % 2 == 0 && width % 2 == 0, "forward: step ", i,
         ": an addend is half as high and wide as the output, got ", height, " x ", width);
-  check_extent(i, "addend", s[kAddendOffset], s[kAddendPitch], height * width / 4, s[kOutChannels], arena_size);
+  check_extent(i, "addend", s[kAddendOffset], s[kAddendPitch], height * width / 4, s[kOutChannels], sizes.arena);
 }
 
 void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
@@ -84,7 +85,7 @@ void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
   activation_from(s[kActivation], "forward");
   Step const kind = Step(s[kKind]);
   check_residual(i, s, sizes.arena);
-  check_addend(i, s, sizes.arena);
+  check_addend(i, s, sizes);
   if (kind == Step::unit) return check_unit(i, s, sizes);
   check(kind == Step::conv2d || s[kInChannels] == s[kOutChannels], "forward: step ", i,
         ": channels must stay the same");
