@@ -71,13 +71,13 @@ void run(View boxes1, View boxes2, View out, IouParams const& params, Context co
   t.rows = std::max(kLeastRows, kThreads / t.lanes);
   int64_t const columns = t.lanes * kColumnsPerThread;
   t.down = (t.n + t.rows - 1) / t.rows, t.across = (t.m + columns - 1) / columns;
-  bool const adjacent = t.m % kColumnsPerThread == 0 && is_aligned(out.as<A>());
-  auto const go = [&](auto* kernel) {
-    LEYOLO_LAUNCH(kernel, unsigned(boxes1.shape[0] * t.down * t.across), kThreads, 0, context.stream, boxes1.as<T>(),
-                  boxes2.as<T>(), out.as<A>(), t, params.format, A(params.eps), is_aligned(boxes1.as<T>()),
-                  is_aligned(boxes2.as<T>()));
+  unsigned const grid = unsigned(boxes1.shape[0] * t.down * t.across);
+  auto const launch = [&](auto adjacent) {
+    LEYOLO_LAUNCH((box_iou_kernel<kind, decltype(adjacent)::value, A, T>), grid, kThreads, 0, context.stream,
+                  boxes1.as<T>(), boxes2.as<T>(), out.as<A>(), t, params.format, A(params.eps),
+                  is_aligned(boxes1.as<T>()), is_aligned(boxes2.as<T>()));
   };
-  adjacent ? go(box_iou_kernel<kind, true, A, T>) : go(box_iou_kernel<kind, false, A, T>);
+  t.m % kColumnsPerThread == 0 && is_aligned(out.as<A>()) ? launch(std::true_type()) : launch(std::false_type());
 }
 
 }  // namespace

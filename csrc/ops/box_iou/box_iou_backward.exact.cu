@@ -7,7 +7,8 @@ namespace leyolo {
 
 namespace {
 
-constexpr int kWarp = 32, kRowWarps = 8, kColumnWarps = 16, kTile = 128;
+constexpr int kWarp = 32, kRowWarps = 8, kColumnWarps = 16;
+constexpr int kColumnTile = 128, kRowTile = kColumnWarps * kWarp;  // boxes of the other set in shared memory
 
 template <class A>
 __device__ __forceinline__ A field(IouBox<A> const& b, int i) {
@@ -33,36 +34,41 @@ __device__ __forceinline__ void finish(T* to, T const* boxes, int64_t i, bool al
   iou_box_gradient(load_four(boxes + 4 * i, aligned).value, format, kind, total, to + 4 * i);
 }
 
+// A warp has `each` rows, one after the other: more than one where a single tile holds all columns.
 template <BoxIou kind, class A, class T>
 __global__ void __launch_bounds__(kRowWarps* kWarp, 2)
     box_iou_rows_kernel(A const* g, T const* boxes1, T const* boxes2, T* gradient1, int64_t n, int64_t m, int64_t down,
-                        BoxFormat format, A eps, bool aligned1, bool aligned2) {
-  LEYOLO_SHARED(A, plane, kIouPlanes * kTile);
-  int64_t const image = int64_t(blockIdx.x) / down;
-  int64_t const i = int64_t(blockIdx.x) % down * kRowWarps + threadIdx.x / kWarp, at = image * n + i;
+                        int each, BoxFormat format, A eps, bool aligned1, bool aligned2) {
+  LEYOLO_SHARED(A, plane, kIouPlanes * kColumnTile);
+  int64_t const image = int64_t(blockIdx.x) / down, block = int64_t(blockIdx.x) % down * (kRowWarps * each);
   int const lane = threadIdx.x % kWarp;
-  IouBox<A> box{}, total{};
-  if (i < n) box = iou_box<A>(load_four(boxes1 + 4 * at, aligned1).value, format, kind);
-  for (int64_t first = 0; first < m; first += kTile) {
-    int const columns = int(min_of<int64_t>(kTile, m - first));
-    for (int j = threadIdx.x; j < columns; j += kRowWarps * kWarp) {
-      IouBox<A> const b = iou_box<A>(load_four(boxes2 + 4 * (image * m + first + j), aligned2).value, format, kind);
+  for (int r = 0; r < each; ++r) {
+    int64_t const i = block + r * kRowWarps + threadIdx.x / kWarp, at = image * n + i;
+    IouBox<A> box{}, total{};
+    if (i < n) box = iou_box<A>(load_four(boxes1 + 4 * at, aligned1).value, format, kind);
+    for (int64_t first = 0; first < m; first += kColumnTile) {
+      int const columns = int(min_of<int64_t>(kColumnTile, m - first));
+      if (r == 0) {
+        if (first > 0) __syncthreads();
+        for (int j = threadIdx.x; j < columns; j += kRowWarps * kWarp) {
+          IouBox<A> const b = iou_box<A>(load_four(boxes2 + 4 * (image * m + first + j), aligned2).value, format, kind);
 #pragma unroll
-      for (int p = 0; p < kIouPlanes; ++p) plane[p * kTile + j] = field(b, p);
-    }
-    __syncthreads();
-    if (i < n)
-      for (int j = lane; j < columns; j += kWarp) {
-        IouBox<A> const other = box_from(plane + j, kTile);
-        IouPair<kind, false, A, A> pair;
-        pair.score(box, other, eps);
-        add_to(total, pair.gradient(box, other, eps, g[at * m + first + j]));
+          for (int p = 0; p < kIouPlanes; ++p) plane[p * kColumnTile + j] = field(b, p);
+        }
+        __syncthreads();
       }
-    __syncthreads();
+      if (i < n)
+        for (int j = lane; j < columns; j += kWarp) {
+          IouBox<A> const other = box_from(plane + j, kColumnTile);
+          IouPair<kind, false, A, A> pair;
+          pair.score(box, other, eps);
+          add_to(total, pair.gradient(box, other, eps, g[at * m + first + j]));
+        }
+    }
+    total = {warp_sum(total.x1),   warp_sum(total.y1), warp_sum(total.x2), warp_sum(total.y2),
+             warp_sum(total.area), warp_sum(total.cx), warp_sum(total.cy), warp_sum(total.angle)};
+    if (i < n && lane == 0) finish(gradient1, boxes1, at, aligned1, format, kind, total);
   }
-  total = {warp_sum(total.x1),   warp_sum(total.y1), warp_sum(total.x2), warp_sum(total.y2),
-           warp_sum(total.area), warp_sum(total.cx), warp_sum(total.cy), warp_sum(total.angle)};
-  if (i < n && lane == 0) finish(gradient1, boxes1, at, aligned1, format, kind, total);
 }
 
 template <BoxIou kind, class A, class T>
@@ -75,17 +81,17 @@ __global__ void __launch_bounds__(kColumnWarps* kWarp, 1)
   int64_t const j = int64_t(blockIdx.x) % across * kWarp + lane, at = image * m + j;
   IouBox<A> box{}, total{};
   if (j < m) box = iou_box<A>(load_four(boxes2 + 4 * at, aligned2).value, format, kind);
-  for (int64_t first = 0; first < n; first += kTile) {
-    int const rows = int(min_of<int64_t>(kTile, n - first));
+  for (int64_t first = 0; first < n; first += kRowTile) {
+    int const rows = int(min_of<int64_t>(kRowTile, n - first));
     for (int i = threadIdx.x; i < rows; i += kColumnWarps * kWarp) {
       IouBox<A> const b = iou_box<A>(load_four(boxes1 + 4 * (image * n + first + i), aligned1).value, format, kind);
 #pragma unroll
-      for (int p = 0; p < kIouPlanes; ++p) memory[p * kTile + i] = field(b, p);
+      for (int p = 0; p < kIouPlanes; ++p) memory[p * kRowTile + i] = field(b, p);
     }
     __syncthreads();
     if (j < m)
       for (int i = warp; i < rows; i += kColumnWarps) {
-        IouBox<A> const other = box_from(memory + i, kTile);
+        IouBox<A> const other = box_from(memory + i, kRowTile);
         IouPair<kind, false, A, A> pair;
         pair.score(box, other, eps);
         add_to(total, pair.gradient(box, other, eps, g[(image * n + first + i) * m + j]));
@@ -104,11 +110,12 @@ template <BoxIou kind, class A, class T>
 void run(View gradient, View boxes1, View boxes2, View gradient1, View gradient2, IouParams const& params,
          Context const& context) {
   int64_t const batch = boxes1.shape[0], n = boxes1.shape[1], m = boxes2.shape[1];
-  int64_t const down = (n + kRowWarps - 1) / kRowWarps, across = (m + kWarp - 1) / kWarp;
+  int const each = m <= kColumnTile ? 4 : 1;
+  int64_t const rows = kRowWarps * each, down = (n + rows - 1) / rows, across = (m + kWarp - 1) / kWarp;
   bool const aligned1 = is_aligned(boxes1.as<T>()), aligned2 = is_aligned(boxes2.as<T>());
   if (gradient1 && gradient1.numel() > 0)
     LEYOLO_LAUNCH((box_iou_rows_kernel<kind, A, T>), unsigned(batch * down), kRowWarps * kWarp, 0, context.stream,
-                  gradient.as<A>(), boxes1.as<T>(), boxes2.as<T>(), gradient1.as<T>(), n, m, down, params.format,
+                  gradient.as<A>(), boxes1.as<T>(), boxes2.as<T>(), gradient1.as<T>(), n, m, down, each, params.format,
                   A(params.eps), aligned1, aligned2);
   if (gradient2 && gradient2.numel() > 0)
     LEYOLO_LAUNCH((box_iou_columns_kernel<kind, A, T>), unsigned(batch * across), kColumnWarps * kWarp, 0,

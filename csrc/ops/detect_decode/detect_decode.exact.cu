@@ -119,16 +119,28 @@ __global__ void __launch_bounds__(kThreads) detect_write_kernel(DetectHead<T> d,
   int64_t const ties = d.memory.ties[blockIdx.x], offset = image * d.capacity + d.memory.offsets[blockIdx.x];
   uint32_t const cut = d.memory.cut[image];
   int const lane = threadIdx.x % 32, warp = threadIdx.x / 32, end = int(min_of(kDetectChunk, d.anchors - first));
-  for (int i = warp * kPerWarp; i < (warp + 1) * kPerWarp; ++i) {
-    Tally t{0, 0};
-    if (i < end)
-      detect_each<yolox, multi>(d, image, first + i, first + i + 1, [&](float rank) {
-        bool const above = is_above(rank, cut);
-        t.above += above, t.at += !above && order_key(rank) == cut;
-      });
-    t = {detect_warp_sum(t.above), detect_warp_sum(t.at)};
-    if (lane == 0) before[i] = t;
+  // The warp's own anchors: lane i knows about number i.
+  int const mine = warp * kPerWarp + lane;
+  bool const has = lane < kPerWarp && mine < end && d.memory.candidates[image * d.anchors + first + mine];
+  unsigned const occupied = __ballot_sync(kAllLanes, has);
+  Tally tally{0, 0};
+  auto const count = [&](Tally& t, float rank) {
+    bool const above = is_above(rank, cut);
+    t.above += above, t.at += !above && order_key(rank) == cut;
+  };
+  if constexpr (!multi) {
+    if (has) count(tally, d.memory.rank[image * d.anchors + first + mine]);
+  } else {
+    for (unsigned left = occupied; left; left &= left - 1) {
+      int const i = __ffs(int(left)) - 1;
+      int64_t const anchor = first + warp * kPerWarp + i;
+      Tally t{0, 0};
+      detect_each<yolox, multi>(d, image, anchor, anchor + 1, [&](float rank) { count(t, rank); });
+      t = {detect_warp_sum(t.above), detect_warp_sum(t.at)};
+      if (lane == i) tally = t;
+    }
   }
+  if (lane < kPerWarp) before[mine] = tally;
   __syncthreads();
   if (warp == 0) {
     constexpr int each = int(kDetectChunk) / 32;
@@ -142,9 +154,9 @@ __global__ void __launch_bounds__(kThreads) detect_write_kernel(DetectHead<T> d,
     }
   }
   __syncthreads();
-  for (int i = warp * kPerWarp; i < min_of((warp + 1) * kPerWarp, end); ++i) {
+  for (unsigned left = occupied; left; left &= left - 1) {
+    int const i = warp * kPerWarp + __ffs(int(left)) - 1;
     int64_t const anchor = image * d.anchors + first + i;
-    if (!d.memory.candidates[anchor]) continue;
     T const* const row = d.row(anchor);
     Box<float> const box = anchor_box<yolox>(d, row, to.centers + 2 * (first + i), to.strides[first + i]);
     float const objectness = multi ? detect_objectness<yolox>(d, row) : 1.0f;

@@ -107,13 +107,14 @@ __global__ void __launch_bounds__(kThreads, 2) detect_offsets_kernel(DetectHead<
 
 template <class T>
 void detect_offsets(DetectHead<T> const& d, View counts, bool yolox, bool multi, Context const& context) {
-  auto const go = [&](auto* kernel) {
-    LEYOLO_LAUNCH(kernel, unsigned(d.batch), kThreads, 0, context.stream, d, counts.as<int64_t>());
+  auto const launch = [&](auto is_yolox, auto is_multi) {
+    LEYOLO_LAUNCH((detect_offsets_kernel<decltype(is_yolox)::value, decltype(is_multi)::value, T>), unsigned(d.batch),
+                  kThreads, 0, context.stream, d, counts.as<int64_t>());
   };
-  if (yolox)
-    multi ? go(detect_offsets_kernel<true, true, T>) : go(detect_offsets_kernel<true, false, T>);
-  else
-    multi ? go(detect_offsets_kernel<false, true, T>) : go(detect_offsets_kernel<false, false, T>);
+  auto const choose = [&](auto is_yolox) {
+    multi ? launch(is_yolox, std::true_type()) : launch(is_yolox, std::false_type());
+  };
+  yolox ? choose(std::true_type()) : choose(std::false_type());
 }
 template void detect_offsets(DetectHead<float> const&, View, bool, bool, Context const&);
 template void detect_offsets(DetectHead<__half> const&, View, bool, bool, Context const&);

@@ -43,6 +43,17 @@ void check_residual(int64_t i, int64_t const* s, int64_t arena_size) {
         ": the residual must not be overwritten by the output");  // tiles overlap: it would be added twice
 }
 
+void check_addend(int64_t i, int64_t const* s, Sizes const& sizes) {
+  if (s[kAddendOffset] < 0) return;
+  check(sizes.values == DType::f32 && !sizes.cuda, "forward: step ", i, ": only float32 maps on the CPU have addends");
+  check(Step(s[kKind]) == Step::conv2d && s[kKernel] == 1 && s[kStride] == 1, "forward: step ", i,
+        ": only a 1x1 convolution of stride 1 has an addend");
+  int64_t const height = s[kOutHeight], width = s[kOutWidth];
+  check(height % 2 == 0 && width % 2 == 0, "forward: step ", i,
+        ": an addend is half as high and wide as the output, got ", height, " x ", width);
+  check_extent(i, "addend", s[kAddendOffset], s[kAddendPitch], height * width / 4, s[kOutChannels], sizes.arena);
+}
+
 void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
   int64_t const w = s[kWeight], k = s[kKernel];
   check(w >= 0 && w < sizes.weight_count, "forward: step ", i, ": there is no weight ", w);
@@ -80,6 +91,7 @@ void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
   activation_from(s[kActivation], "forward");
   Step const kind = Step(s[kKind]);
   check_residual(i, s, sizes.arena);
+  check_addend(i, s, sizes);
   if (kind == Step::unit) return check_unit(i, s, sizes);
   check(kind == Step::conv2d || s[kInChannels] == s[kOutChannels], "forward: step ", i,
         ": channels must stay the same");
@@ -148,6 +160,8 @@ int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, Sizes co
     check_shape(i, s, sizes);
     if (s[kResidualOffset] >= 0)
       outside(i, "residual", s[kResidualOffset], s[kResidualPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels]);
+    if (s[kAddendOffset] >= 0)
+      outside(i, "addend", s[kAddendOffset], s[kAddendPitch], s[kOutHeight] * s[kOutWidth] / 4, s[kOutChannels]);
     if (j == count) {
       check_output(i, s, sizes);
       if (s[kYSpace] == kArena)

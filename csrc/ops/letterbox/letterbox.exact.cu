@@ -104,15 +104,13 @@ void run(View image, View out, Letterbox const& g, int64_t value, bool swap_rb, 
               swap_rb,
               3 * g.width * int64_t(sizeof(T)) % 16 == 0 && reinterpret_cast<uintptr_t>(out.data) % 16 == 0,
               int(value)};
-  auto const go = [&](auto* kernel) {
-    LEYOLO_LAUNCH(kernel, unsigned(image.shape[0] * j.across * j.down), kPixels, 0, context.stream, j, out.as<T>());
-  };
+  unsigned const grid = unsigned(image.shape[0] * j.across * j.down);
   if (g.resized_height == height && g.resized_width == width)
-    go(letterbox_kernel<Resize::copy, T>);
+    LEYOLO_LAUNCH((letterbox_kernel<Resize::copy, T>), grid, kPixels, 0, context.stream, j, out.as<T>());
   else if (2 * g.resized_height == height && 2 * g.resized_width == width)
-    go(letterbox_kernel<Resize::halve, T>);
+    LEYOLO_LAUNCH((letterbox_kernel<Resize::halve, T>), grid, kPixels, 0, context.stream, j, out.as<T>());
   else
-    go(letterbox_kernel<Resize::bilinear, T>);
+    LEYOLO_LAUNCH((letterbox_kernel<Resize::bilinear, T>), grid, kPixels, 0, context.stream, j, out.as<T>());
 }
 
 }  // namespace

@@ -259,11 +259,10 @@ __device__ __forceinline__ int64_t nms_sweep(NmsInputs<A> const& in, int64_t ima
   return found;
 }
 
-// -1 behind the last kept one, and their number.
+// -1 behind the last kept one.
 template <class A>
-__device__ void nms_finish(NmsInputs<A> const& in, int64_t image, int64_t found) {
+__device__ void nms_fill_rest(NmsInputs<A> const& in, int64_t image, int64_t found) {
   for (int64_t i = found + threadIdx.x; i < in.max_det; i += blockDim.x) in.indices[image * in.max_det + i] = -1;
-  if (threadIdx.x == 0) in.kept[image] = found;
 }
 
 // For few images of very many boxes: sort and sweep by all blocks, in a number of launches that depends on n alone.

@@ -49,7 +49,8 @@ __global__ void __launch_bounds__(kMostThreads, 1) nms_kernel(NmsInputs<A> in, c
     }
     found = nms_sweep<A, T>(in, image, s, keys, 0, count, 0, 0, false);
   }
-  nms_finish(in, image, found);
+  nms_fill_rest(in, image, found);
+  if (threadIdx.x == 0) in.kept[image] = found;
 }
 
 }  // namespace

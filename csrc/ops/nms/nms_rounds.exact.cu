@@ -71,9 +71,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class A>
-__global__ void __launch_bounds__(kMany, 1) nms_finish_kernel(NmsInputs<A> in) {
-  int64_t const found = in.kept[blockIdx.x];
-  nms_finish(in, blockIdx.x, found);
+__global__ void __launch_bounds__(kMany, 1) nms_fill_kernel(NmsInputs<A> in) {
+  nms_fill_rest(in, blockIdx.x, in.kept[blockIdx.x]);
 }
 
 }  // namespace
@@ -110,7 +109,7 @@ void nms_by_rounds(View boxes, View scores, View labels, View counts, View indic
         LEYOLO_LAUNCH((nms_drop_kernel<A, T>), unsigned(batch * rest), kThreads, 0, context.stream, in, memory, bytes,
                       rest, next);
     }
-    LEYOLO_LAUNCH((nms_finish_kernel<A>), unsigned(batch), kMany, 0, context.stream, in);
+    LEYOLO_LAUNCH((nms_fill_kernel<A>), unsigned(batch), kMany, 0, context.stream, in);
   });
 }
 

@@ -246,19 +246,18 @@ __global__ void __launch_bounds__(kWarp) ota_rows(Plan p) {
   int64_t const i = blockIdx.x / p.rows;
   int const row = int(blockIdx.x % p.rows), n = p.truths.count(p.first + i);
   if (n == 0 || row > n) return;
+  int64_t const at = i * p.rows + row;
+  double const old = p.u[at], log_mu = double(p.log_mu[at]);  // read by all before one writes
   double sum = 0;
   for (int64_t base = 0; base < p.chunks; base += kWarp) {
     int64_t const chunk = base + threadIdx.x;
     double const mine = chunk < p.chunks ? p.partial[(i * p.chunks + chunk) * p.rows + row] : 0.0;
     for (int l = 0; l < kWarp; ++l) sum += __shfl_sync(kAllLanes, mine, l);
   }
-  int64_t const at = i * p.rows + row;
-  double const log_mu = double(p.log_mu[at]);
   double const change =
-      sum > kOtaVanished ? p.u[at] + log_mu - double(log_exact(float(sum))) : log_mu - log_row_sum(p, i, n + 1, row);
+      sum > kOtaVanished ? old + log_mu - double(log_exact(float(sum))) : log_mu - log_row_sum(p, i, n + 1, row);
   if (threadIdx.x > 0) return;
-  double u = p.u[at];
-  if (change > -HUGE_VAL && change < HUGE_VAL) u = change;
+  double const u = change > -HUGE_VAL && change < HUGE_VAL ? change : old;
   p.u[at] = u;
   p.near[at] = float(u);
   p.far[at] = float(u - p.penalty);

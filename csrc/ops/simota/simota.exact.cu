@@ -7,9 +7,12 @@ namespace leyolo {
 namespace {
 
 constexpr int kPrepare = 256, kMatch = 128, kResolve = 256;
-constexpr int kSums = 16;             // running sums of the class losses: the CPU's order of addition
-constexpr int64_t kMostTiles = 1024;  // of candidates per image: their offsets lie in shared memory
-constexpr int kNoCandidate = -3;      // owner of what is none
+constexpr int kSums = 16;            // running sums of the class losses: the CPU's order of addition
+constexpr int64_t kMostTiles = 256;  // of candidates per image: their offsets lie in shared memory
+constexpr int kNoCandidate = -3;     // owner of what is none
+constexpr float kUsualIou = 1.5f;    // rounding of tiny boxes can give more, and with it costs far below 0
+
+bool in_order(double weight) { return weight >= 0 && weight <= 1000; }
 
 // Of a candidate, indexed by its anchor.
 struct ClassSum {
@@ -21,6 +24,7 @@ struct Plan {
   Floats logits, objectness, boxes, centers, strides;
   SimotaCost rule;
   float radius;
+  float penalty_rules_out;  // costs below this are below all that carry the penalty; 0: nothing is known
   bool with_objectness, xyxy;
   int64_t B, A, C, G, topk;
   int64_t span, tiles;  // anchors of a tile, a multiple of kPrepare; tiles of an image, at least 1
@@ -40,6 +44,8 @@ struct Plan {
         strides(in.strides),
         rule(simota_rule(params)),
         radius(simota_radius(params)),
+        // Without the penalty a cost is above -0.41 * iou_weight, up to rounding.
+        penalty_rules_out(in_order(params.iou_weight) && in_order(params.cls_weight) ? 0.99f * rule.penalty : 0.0f),
         with_objectness(in.obj_logits),
         xyxy(truths.xyxy) {
     B = in.cls_logits.shape[0], A = in.cls_logits.shape[1], C = in.cls_logits.shape[2], G = truths.G;
@@ -58,18 +64,21 @@ struct Plan {
   __device__ __forceinline__ float half_side(int64_t j) const { return radius * strides[j]; }
 };
 
-struct Pair {
-  float iou, cost;
+struct Geometry {
+  float iou;
+  bool related;
 };
 
-__device__ __forceinline__ Pair evaluate(Plan const& p, int64_t b, int64_t j, CenteredBox const& t, int label) {
+__device__ __forceinline__ Geometry geometry(Plan const& p, int64_t b, int64_t j, CenteredBox const& t) {
   AreaBox<float> const box = load_box(p.boxes, b * p.A + j, p.xyxy).box;
-  float const iou = overlap_iou(t.box, box);
-  auto const related =
-      simota_related(p.centers[2 * j], p.centers[2 * j + 1], p.half_side(j), t.box, t.cx, t.cy, p.rule.inside != 0);
+  return {overlap_iou(t.box, box), bool(simota_related(p.centers[2 * j], p.centers[2 * j + 1], p.half_side(j), t.box,
+                                                       t.cx, t.cy, p.rule.inside != 0))};
+}
+
+__device__ __forceinline__ float cost_of(Plan const& p, int64_t b, int64_t j, int label, Geometry const& pair) {
   ClassSum const s = p.sums[b * p.A + j];
   float const difference = class_difference(class_probability(p.logit(b, j, label), s.objectness, p.with_objectness));
-  return {iou, simota_pair_cost(s.sum, s.low, difference, iou, related, p.rule)};
+  return simota_pair_cost(s.sum, s.low, difference, pair.iou, pair.related, p.rule);
 }
 
 // The class losses of one candidate, by kSums neighbouring lanes.
@@ -172,7 +181,9 @@ __device__ __forceinline__ int anchor_of(Plan const& p, int64_t b, int const* of
   return p.index[b * p.A + low * p.span + (i - offsets[low])];
 }
 
-// One block per ground truth: k from the largest overlaps, then the k cheapest candidates; equal ones in order.
+// One block per ground truth: k from the largest overlaps, then the k cheapest candidates; equal ones in order. The
+// cost of a candidate off the centre, most of them, is computed only where a cost at hand is not surely below its
+// penalty.
 __global__ void __launch_bounds__(kMatch, 8) simota_match(Plan p, int64_t* dynamic_k) {
   LEYOLO_DYNAMIC_SHARED(int, offsets);  // [tiles + 1]
   LEYOLO_SHARED(Key, slots, 2 * kMatch / kWarp);
@@ -186,32 +197,53 @@ __global__ void __launch_bounds__(kMatch, 8) simota_match(Plan p, int64_t* dynam
   fill_tile_offsets(p, b, offsets);
   int const n = offsets[p.tiles];
 
-  auto const for_own = [&](auto&& f) {
-    for (int i = threadIdx.x; i < n; i += kMatch) f(i, evaluate(p, b, anchor_of(p, b, offsets, i), target, label));
+  bool all = p.penalty_rules_out <= 0;
+  auto const for_own = [&](auto&& f) {  // f(candidate, anchor, geometry)
+    int tile = 0;
+    for (int i = threadIdx.x; i < n; i += kMatch) {
+      while (offsets[tile + 1] <= i) ++tile;
+      int const j = p.index[b * p.A + tile * p.span + (i - offsets[tile])];
+      f(i, j, geometry(p, b, j, target));
+    }
+  };
+  auto const offer_cost = [&](int i, int j, Geometry const& pair, auto&& offer) {
+    if (!all && !pair.related && pair.iou <= kUsualIou) return;
+    float const cost = cost_of(p, b, j, label, pair);
+    if (cost < __builtin_inff()) offer(key_of(cost, i));
+  };
+  auto const offer_costs = [&](auto&& offer) {
+    for_own([&](int i, int j, Geometry const& pair) { offer_cost(i, j, pair, offer); });
   };
   Shortlist by_iou, by_cost;
   by_iou.clear(), by_cost.clear();
-  for_own([&](int i, Pair const& pair) {
+  for_own([&](int i, int j, Geometry const& pair) {
     by_iou.offer(key_of(-pair.iou, i));
-    if (pair.cost < __builtin_inff()) by_cost.offer(key_of(pair.cost, i));
+    offer_cost(i, j, pair, [&](Key key) { by_cost.offer(key); });
   });
   int round = 0;
   float sum = 0;
   int64_t const most = min(p.topk, int64_t(n));
   for (int64_t r = 0; r < most; ++r)
-    sum -= value_of(by_iou.take(
-        slots, round, [&](auto&& offer) { for_own([&](int i, Pair const& pair) { offer(key_of(-pair.iou, i)); }); }));
+    sum -= value_of(by_iou.take(slots, round, [&](auto&& offer) {
+      for_own([&](int i, int, Geometry const& pair) { offer(key_of(-pair.iou, i)); });
+    }));
   int64_t const k = whole_part(sum, max(most, int64_t(1)));
   if (threadIdx.x == 0) dynamic_k[blockIdx.x] = k;
   if (n == 0) return;
+  Key last = 0;
   for (int64_t r = 0; r < k; ++r) {
-    Key const best = by_cost.take(slots, round, [&](auto&& offer) {
-      for_own([&](int i, Pair const& pair) {
-        if (pair.cost < __builtin_inff()) offer(key_of(pair.cost, i));
+    Key best = by_cost.take(slots, round, offer_costs);
+    if (!all && (best == kNoKey || !(value_of(best) < p.penalty_rules_out))) {
+      all = true;
+      by_cost.clear();
+      offer_costs([&](Key key) {
+        if (key > last) by_cost.offer(key);
       });
-    });
+      best = by_cost.take(slots, round, offer_costs);
+    }
     if (best == kNoKey) return;
     if (threadIdx.x == 0) mark(p.owner + b * p.A + anchor_of(p, b, offsets, item_of(best)), g);
+    last = best;
   }
 }
 
@@ -226,7 +258,8 @@ __global__ void __launch_bounds__(kResolve) simota_resolve(Plan p, int64_t block
     for (int g = lane; g < n; g += kWarp) {
       int const label = p.truths.label(b, g);
       if (label < 0) continue;
-      Key const key = key_of(evaluate(p, b, j - lane + which, p.truths.box(b, g), label).cost, g);
+      int64_t const anchor = j - lane + which;
+      Key const key = key_of(cost_of(p, b, anchor, label, geometry(p, b, anchor, p.truths.box(b, g))), g);
       best = key < best ? key : best;
     }
     best = warp_smallest(best);
@@ -248,8 +281,8 @@ __global__ void __launch_bounds__(kThreads) simota_pairs(Plan p, int64_t pairs, 
   int64_t const j = i % p.A, row = i / p.A, b = row / p.G;
   int const g = int(row % p.G), label = g < p.truths.count(b) ? p.truths.label(b, g) : -1;
   bool const counts = label >= 0 && p.owner[b * p.A + j] != kNoCandidate;
-  Pair const pair = counts ? evaluate(p, b, j, p.truths.box(b, g), label) : Pair{0.0f, __builtin_inff()};
-  cost[i] = pair.cost;
+  Geometry const pair = counts ? geometry(p, b, j, p.truths.box(b, g)) : Geometry{0.0f, false};
+  cost[i] = counts ? cost_of(p, b, j, label, pair) : __builtin_inff();
   iou[i] = pair.iou;
 }
 

@@ -15,6 +15,7 @@ from leyolo.runtime.cuda import Gpu, blocks, pack_conv2d, pack_depthwise
 from leyolo.runtime.dtype import Dtype
 from leyolo.runtime.fold import Weights
 from leyolo.runtime.program import CONV2D, INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot, Step
+from leyolo.runtime.upsample import split_weights, splits
 
 Packed = NDArray[np.float32] | NDArray[np.int32]
 
@@ -50,7 +51,9 @@ class Network:
         self.box_layers: list[NDArray[np.float32]] = []
         """The last layer of the box branch of every level, packed for ``detect_decode_features``, which is float32 in
         every dtype; leyolo head only."""
-        self._folded = folded
+        # With a bfloat16 map between the two parts of a split sum voc100's mAP at 480 fell by 0.003.
+        self.splits = {} if self.bf16 or gpu is not None else splits(config)
+        self._folded = split_weights(self.splits, folded)
         self._layers: dict[tuple[str, ...], tuple[int, int]] = {}
         self._programs: dict[tuple[int, int, int, bool, bool], Program] = {}
         smallest = max(config.strides)
@@ -135,7 +138,9 @@ class _Lowering:
         # A concatenation is a buffer that its producers write into: layer -> (concatenation, first channel).
         self.places: dict[int, tuple[int, int]] = {}
         self.concats: dict[int, Buffer] = {}
-        for index in sorted(self.config.used):
+        self.splits = network.splits
+        self.lowered = sorted(self.config.used - self.splits.keys() - {s.upsampling for s in self.splits.values()})
+        for index in self.lowered:
             layer = self.config.layers[index]
             if layer.kind != "concat":
                 continue
@@ -146,7 +151,7 @@ class _Lowering:
                 start += self.config.layers[source].out_channels
 
     def program(self, streaming: Streaming) -> Program:
-        for index in sorted(self.config.used):
+        for index in self.lowered:
             self.slots[index] = self._layer(index)
         anchors = self.config.anchors(*self.size)
         shape: tuple[int, ...]
@@ -179,6 +184,8 @@ class _Lowering:
         name, into = f"layers.{index}", self._into(index)
         if layer.kind == "concat":
             return Slot.whole(self.concats[index])
+        if layer.kind == "bottleneck":
+            return self._bottleneck(index)
         x = self.slots[layer.inputs[0]]
         short = f"L{index}"
         if layer.kind == "conv":
@@ -190,19 +197,6 @@ class _Lowering:
                 into=into,
                 name=short,
             )
-        if layer.kind == "bottleneck":
-            y = x
-            if layer.has_expansion:
-                y = builder.conv2d(y, *network.dense(f"{name}.expand"), activation=SILU, name=f"{short}.expand")
-            y = builder.depthwise(
-                *(y, network.depthwise(f"{name}.depthwise")),
-                kernel=layer.kernel,
-                stride=layer.stride,
-                name=f"{short}.depthwise",
-            )
-            weight = network.dense(f"{name}.project")
-            residual = x if layer.residual else None
-            return builder.conv2d(y, *weight, residual=residual, into=into, name=f"{short}.project")
         if layer.kind == "sppf":
             c = layer.expand
             pools = builder.buffer(x.buffer.height, x.buffer.width, 4 * c)
@@ -213,6 +207,33 @@ class _Lowering:
             weight = network.dense(f"{name}.merge")
             return builder.conv2d(Slot.whole(pools), *weight, activation=SILU, into=into, name=f"{short}.merge")
         return builder.upsample2x(x, into, name=short)
+
+    def _bottleneck(self, index: int) -> Slot:
+        layer, builder, network = self.config.layers[index], self.builder, self.network
+        name, short, source = f"layers.{index}", f"L{index}", layer.inputs[0]
+        if source in self.splits:
+            split = self.splits[source]
+            low = builder.conv2d(
+                self.slots[split.low], *network.dense(f"{name}.expand.low"), name=f"{short}.expand.low"
+            )
+            weight = network.dense(f"{name}.expand.other")
+            y = builder.conv2d(
+                self.slots[split.other], *weight, activation=SILU, addend=low, name=f"{short}.expand.other"
+            )
+        elif layer.has_expansion:
+            weight = network.dense(f"{name}.expand")
+            y = builder.conv2d(self.slots[source], *weight, activation=SILU, name=f"{short}.expand")
+        else:
+            y = self.slots[source]
+        y = builder.depthwise(
+            *(y, network.depthwise(f"{name}.depthwise")),
+            kernel=layer.kernel,
+            stride=layer.stride,
+            name=f"{short}.depthwise",
+        )
+        residual = self.slots[source] if layer.residual else None
+        weight = network.dense(f"{name}.project")
+        return builder.conv2d(y, *weight, residual=residual, into=self._into(index), name=f"{short}.project")
 
     def _each_level(self, lower: Any, outputs: tuple[int, ...]) -> None:
         """Calls ``lower(level, feature map, *this level's rows of each output)``; outputs of that many channels lie one

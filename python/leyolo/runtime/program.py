@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CONV2D, DEPTHWISE, MAX_POOL, UPSAMPLE2X, CHAIN, UNIT, BLOCK = range(7)
 ARENA, INPUT, OUTPUT, WINDOW = range(4)
-_FIELDS = 21
+_FIELDS = 23
 NONE, SILU = 0, 1
 _ALIGNMENT = 32  # values: a cache line, or two where they are float32
 
@@ -65,9 +65,15 @@ class Step:
     residual: Slot | None = None
     weight: int = -1
     name: str = ""
+    addend: Slot | None = None
+
+    @property
+    def slots(self) -> list[Slot]:
+        """All that it reads and writes."""
+        return [slot for slot in (self.x, self.y, self.residual, self.addend) if slot is not None]
 
     def row(self, window_rows: int = 0) -> list[int]:
-        x, y, r = self.x, self.y, self.residual
+        x, y, r, a = self.x, self.y, self.residual, self.addend
         return [
             self.kind,
             *(x.buffer.space, x.offset, x.buffer.channels, x.buffer.height, x.buffer.width, x.channels),
@@ -76,12 +82,13 @@ class Step:
             *((r.offset, r.buffer.channels) if r else (-1, 0)),
             self.weight,
             window_rows,
+            *((a.offset, a.buffer.channels) if a else (-1, 0)),
         ]
 
 
 @dataclass(frozen=True)
 class Program:
-    """What ``forward`` runs: ``steps`` int64 [n, 21], scratch for one image, and the shape of one image's result; and
+    """What ``forward`` runs: ``steps`` int64 [n, 23], scratch for one image, and the shape of one image's result; and
     the name of every row of ``steps``, for people."""
 
     steps: NDArray[np.int64]
@@ -111,10 +118,9 @@ class Builder:
         return self.buffers[-1]
 
     def _add(self, step: Step) -> Slot:
-        for slot in (step.x, step.y, step.residual):
-            if slot is not None:
-                slot.buffer.first = len(self.steps) if slot.buffer.first < 0 else slot.buffer.first
-                slot.buffer.last = len(self.steps)
+        for slot in step.slots:
+            slot.buffer.first = len(self.steps) if slot.buffer.first < 0 else slot.buffer.first
+            slot.buffer.last = len(self.steps)
         self.steps.append(step)
         return step.y
 
@@ -132,11 +138,13 @@ class Builder:
         stride: int = 1,
         activation: int = NONE,
         residual: Slot | None = None,
+        addend: Slot | None = None,
         into: Slot | None = None,
         name: str = "",
     ) -> Slot:
+        """``addend``: half as high and wide as the output, added to the sum before bias and activation."""
         y = self._target(x, into, channels, stride)
-        return self._add(Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight, name))
+        return self._add(Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight, name, addend))
 
     def depthwise(
         self,
@@ -200,10 +208,9 @@ class Builder:
             step.y.buffer.space = WINDOW
             self.buffers.remove(step.y.buffer)
         for step in steps:
-            for slot in (step.x, step.y, step.residual):
-                if slot is not None:
-                    slot.buffer.first = min(slot.buffer.first, first)
-                    slot.buffer.last = max(slot.buffer.last, last)
+            for slot in step.slots:
+                slot.buffer.first = min(slot.buffer.first, first)
+                slot.buffer.last = max(slot.buffer.last, last)
 
 
 def _place(buffers: list[Buffer]) -> int:

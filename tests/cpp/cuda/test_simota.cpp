@@ -43,6 +43,23 @@ TEST(simota_options_on_both_devices) {
   }
 }
 
+// Costs that may fall below those within the centre in spite of the penalty.
+TEST(simota_weights_that_upset_the_order) {
+  for (double weight : {-1.0, 1e5, 2e6}) {
+    Batch x(2, 9, 5, 6);
+    Simota params;
+    params.iou_weight = weight;
+    x.run(params);
+    params.iou_weight = 3, params.cls_weight = weight;
+    x.run(params);
+  }
+}
+
+TEST(simota_of_more_anchors_than_tiles) {
+  Batch x(1, 257, 1, 3);
+  x.run({});
+}
+
 TEST(simota_costs_on_both_devices) {
   for (auto [b, side, c, g] : {std::array<int64_t, 4>{2, 9, 5, 6}, {1, 1, 1, 1}, {2, 0, 3, 4}, {2, 4, 3, 0}}) {
     Batch x(b, side, c, g);
