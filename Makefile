@@ -1,4 +1,4 @@
-# make demo | test | test-neon | bench | lint: each sets up what it needs, on a fresh Debian or Ubuntu with Python >= 3.10.
+# make demo | test | test-neon | cuda-check | bench | lint: each sets up what it needs, on a fresh Debian or Ubuntu with Python >= 3.10.
 #   make demo WEIGHTS=LeYOLONano.pt [SOURCE=picture.jpg]
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,7 @@ WEIGHTS ?=
 SOURCE ?=
 sources := pyproject.toml CMakeLists.txt $(shell find csrc python -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-cpp test-neon neon-tools bench lint format clean
+.PHONY: demo test test-cpp test-neon neon-tools cuda-check cuda-shim cuda-tools bench lint format clean
 .DELETE_ON_ERROR:
 
 # The compiler and venv come from the system; root installs them, others are told what to ask for.
@@ -51,6 +51,33 @@ neon-tools:
 	@command -v aarch64-linux-gnu-g++ > /dev/null && command -v qemu-aarch64 > /dev/null || \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -qy g++-aarch64-linux-gnu qemu-user; } || \
 	  { echo 'NEON needs a cross compiler and an emulator: sudo apt-get install g++-aarch64-linux-gnu qemu-user' >&2; exit 1; }
+
+# CUDA without a GPU: every kernel compiled for every shipped architecture (ARCH=90: for one), its registers and spills
+# held against a table, and its body run on the CPU: values, sanitizers, races, planted mistakes. Then a rehearsal of what
+# runs where there is a GPU.
+ARCH ?=
+cuda-check: cuda-shim
+	$(with_nvcc) tools/cuda_shim.sh plain
+	$(with_nvcc) tools/cuda_shim.sh asan
+	$(with_nvcc) tools/cuda_shim.sh tsan
+	$(with_nvcc) tools/cuda_shim.sh python tests/ops
+	$(with_nvcc) $(python) tools/cuda_resources.py --ran $(record) $(if $(ARCH),--arch $(ARCH))
+	PYTHONPATH=build/shim/python $(python) -m pytest -q tests/cuda
+	$(with_nvcc) BUDGET=1200 tools/gpu_check.sh --rehearse
+
+record := $(CURDIR)/build/shim/kernels-run.txt
+cuda_bin = $(shell command -v nvcc > /dev/null || echo "$(CURDIR)"/$(VENV)/lib/python3.*/site-packages/nvidia/cu13/bin:)
+with_nvcc = PATH="$(CURDIR)/$(VENV)/bin:$(cuda_bin)$$PATH" PYTHON=$(python) LEYOLO_SHIM_RECORD=$(record)
+
+cuda-shim: cuda-tools
+	rm -f $(record)
+	$(with_nvcc) tools/cuda_shim.sh python
+
+cuda-tools: $(VENV)/.installed
+	$(python) -m pip install -q cmake ninja pybind11
+	@command -v nvcc > /dev/null || $(python) -m pip install -q nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 \
+	  nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 || \
+	  { echo 'no nvcc: install the CUDA toolkit, or let pip reach nvidia-cuda-nvcc' >&2; exit 1; }
 
 # Kernels, the network and official detections on every instruction set of the machine, then everything on the best one.
 test: $(VENV)/.installed test-cpp

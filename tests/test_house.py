@@ -15,6 +15,11 @@ OPS = sorted(p.name for p in (ROOT / "csrc" / "ops").iterdir())
 SIMD = sorted((ROOT / "csrc").rglob("*.simd.cpp"))
 SOURCES = [p for suffix in ("h", "cpp", "cu", "cuh") for p in (ROOT / "csrc").rglob(f"*.{suffix}")]
 INTERNAL = {"max_pool2d"}  # a step of `forward`, not an operator of its own
+# Without a CUDA twin so far: in the shim's build (tools/cuda_shim.sh) these run on the CPU. A twin takes its line away.
+WITHOUT_TWIN: set[str] = {
+    "detect_decode_features.cpp",
+    "forward.cpp",
+}
 FRAMEWORKS = re.compile(r'#include\s*[<"](torch|pybind11|Python\.h|NvInfer|ATen|c10)')
 
 
@@ -45,6 +50,18 @@ def test_no_openmp_and_no_bare_launch(path: Path) -> None:
     text = path.read_text()
     assert "#pragma omp" not in text
     assert "<<<" not in re.sub(r"//.*", "", text)
+
+
+def test_who_has_no_cuda_twin() -> None:
+    found = set()
+    for path in SOURCES:
+        if path.name == "dispatch.h":
+            continue
+        text = path.read_text()
+        found |= {f"{path.name}: {op}" for op in re.findall(r'LEYOLO_CPU_ONLY\(\s*"([^"]+)"', text)}
+        if "cpu_takes(" in text:
+            found.add(path.name)
+    assert found == WITHOUT_TWIN
 
 
 @pytest.mark.parametrize("path", SIMD, ids=lambda p: p.name)

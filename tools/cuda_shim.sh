@@ -30,9 +30,11 @@ case $mode in
     rm -rf build/shim/python
     mkdir -p build/shim/python/leyolo
     find "$PWD/python/leyolo" -mindepth 1 -maxdepth 1 ! -name '*.so' ! -name __pycache__ \
-      -exec ln -s -t build/shim/python/leyolo {} +
+      -exec ln -sf -t build/shim/python/leyolo {} +
     cmake --install build/shim/extension --prefix build/shim/python --component python > /dev/null
-    if [ $# -gt 0 ]; then PYTHONPATH=build/shim/python exec "$python" -m pytest -q -p no:cacheprovider "$@"; fi
+    export PYTHONPATH=build/shim/python
+    "$python" -c 'from leyolo import _C; cuda = _C.build_info()["cuda"]; print("cuda:", cuda); assert "shim" in cuda'
+    if [ $# -gt 0 ]; then "$python" -m pytest -q -p no:cacheprovider "$@"; fi
     exit ;;
   *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

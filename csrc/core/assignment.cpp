@@ -1,7 +1,6 @@
 #include "core/assignment.h"
 
 #include "core/convert.h"
-#include "core/dispatch.h"
 #include "core/half.h"
 
 namespace leyolo {
@@ -9,10 +8,6 @@ namespace leyolo {
 namespace {
 
 bool is_integer(DType t) { return t == DType::i64 || t == DType::i32; }
-
-void check_on_cpu(char const* op, char const* name, View v) {
-  check(cpu_takes(v.device), op, ": has no CUDA kernel, move ", name, " to the CPU, got ", v);
-}
 
 void check_output(char const* op, char const* name, View v, DType dtype, int rank, int64_t first, int64_t second) {
   check(v.rank == rank && v.dtype == dtype && v.shape[0] == first && (rank == 1 || v.shape[1] == second), op, ": ",
@@ -24,7 +19,6 @@ void check_output(char const* op, char const* name, View v, DType dtype, int ran
 void check_floats(char const* op, char const* name, View v) {
   check(v.dtype == DType::f32 || v.dtype == DType::f16 || v.dtype == DType::bf16, op, ": ", name,
         " must be float32, float16 or bfloat16, got ", v);
-  check_on_cpu(op, name, v);
 }
 
 void check_ground_truth(char const* op, GroundTruth const& gt, int64_t images, int64_t classes) {
@@ -37,8 +31,8 @@ void check_ground_truth(char const* op, GroundTruth const& gt, int64_t images, i
         op, ": gt_labels must be [", images, ", ", targets, "] int64 or int32, got ", gt.labels);
   check(gt.counts.rank == 1 && gt.counts.shape[0] == images && is_integer(gt.counts.dtype), op, ": gt_counts must be [",
         images, "] int64 or int32, got ", gt.counts);
-  check_on_cpu(op, "gt_labels", gt.labels);
-  check_on_cpu(op, "gt_counts", gt.counts);
+  check_one_device(op, gt.boxes, {gt.labels, gt.counts});
+  if (gt.boxes.device != Device::cpu) return;  // to read them would stop the stream
   for (int64_t b = 0; b < images; ++b) {
     int64_t const count = int_at(gt.counts, b);
     check(count >= 0 && count <= targets, op, ": gt_counts must lie in [0, ", targets, "], got ", count, " for image ",
@@ -98,14 +92,9 @@ float const* floats_at(View v, int64_t begin, int64_t count, float* buffer) {
 void fill_box(View boxes, int64_t source, bool xyxy, Rows rows, int64_t i) {
   float v[4];
   for (int d = 0; d < 4; ++d) v[d] = float_at(boxes, 4 * source + d);
-  bool const nan = v[0] != v[0] || v[1] != v[1] || v[2] != v[2] || v[3] != v[3];
-  for (int d : {0, 1}) {
-    float const half = 0.5f * v[2 + d];
-    rows[kX1 + d][i] = xyxy ? v[d] : v[d] - half;
-    rows[kX2 + d][i] = xyxy ? v[2 + d] : v[d] + half;
-    rows[kCenterX + d][i] = xyxy ? 0.5f * (v[d] + v[2 + d]) : v[d];
-  }
-  rows[kArea][i] = nan ? __builtin_nanf("") : xyxy ? (v[2] - v[0]) * (v[3] - v[1]) : v[2] * v[3];
+  CenteredBox const b = centered_box(v[0], v[1], v[2], v[3], xyxy);
+  rows[kX1][i] = b.box.x1, rows[kY1][i] = b.box.y1, rows[kX2][i] = b.box.x2, rows[kY2][i] = b.box.y2;
+  rows[kArea][i] = b.box.area, rows[kCenterX][i] = b.cx, rows[kCenterY][i] = b.cy;
 }
 
 void fill_boxes(View boxes, int64_t first, int64_t count, bool xyxy, Rows rows) {

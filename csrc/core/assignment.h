@@ -13,7 +13,9 @@ namespace leyolo {
 
 LEYOLO_SIMD(long long select_smallest(SelectArgs const&))
 
-// Rows at or past the image's count do not matter and may hold anything, NaN included.
+// Rows at or past the image's count do not matter and may hold anything, NaN included. Labels and counts out of range
+// are an error on the CPU; on the GPU they cannot be reported without a sync: a count is clamped, and a ground truth
+// whose label is none of the classes takes no part (its dynamic_k is 0).
 struct GroundTruth {
   View boxes;   // [B, G, 4] f32, f16, bf16
   View labels;  // [B, G] i64 or i32, 0 <= label < C
@@ -33,7 +35,7 @@ void check_ground_truth(char const* op, GroundTruth const& gt, int64_t images, i
 void check_centers(char const* op, View centers, int64_t anchors);
 void check_strides(char const* op, View strides, int64_t anchors);
 void check_assigned(char const* op, Assigned const& out, int64_t images, int64_t anchors, int64_t targets);
-void check_floats(char const* op, char const* name, View v);  // float32, float16 or bfloat16 on the CPU
+void check_floats(char const* op, char const* name, View v);  // float32, float16 or bfloat16
 void check_workspace(char const* op, View workspace, int64_t needed);
 bool is_xyxy(char const* op, std::string const& fmt);
 

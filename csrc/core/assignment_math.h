@@ -22,6 +22,28 @@ struct AreaBox {
   V x1, y1, x2, y2, area;
 };
 
+struct CenteredBox {
+  AreaBox<float> box;
+  float cx, cy;
+};
+
+// From four coordinates: corners (xyxy) or centre and size.
+LEYOLO_HD CenteredBox centered_box(float a, float b, float c, float d, bool xyxy) {
+  bool const nan = a != a || b != b || c != c || d != d;
+  float const half_w = 0.5f * c, half_h = 0.5f * d;
+  float const area = xyxy ? (c - a) * (d - b) : c * d;
+  return {{xyxy ? a : a - half_w, xyxy ? b : b - half_h, xyxy ? c : a + half_w, xyxy ? d : b + half_h,
+           nan ? __builtin_nanf("") : area},
+          xyxy ? 0.5f * (a + c) : a,
+          xyxy ? 0.5f * (b + d) : b};
+}
+
+// The whole part of a sum of overlaps, in [1, most] (`most` >= 1); NaN gives 1.
+LEYOLO_HD long long whole_part(float sum, long long most) {
+  if (!(sum >= 1.0f)) return 1;
+  return sum < float(most) ? (long long)(sum) : most;
+}
+
 // 0 unless the boxes overlap on both axes; 0 also where NaN is in play or 0 is divided by 0.
 template <class V>
 LEYOLO_HD V overlap_iou(AreaBox<V> const& a, AreaBox<V> const& b) {

@@ -95,6 +95,18 @@ LEYOLO_HD V exp_exact(V x) {
   return x == x ? y : x;
 }
 
+// A sum that carries the rounding of its additions along.
+template <class V>
+struct CompensatedSum {
+  V sum, lost;
+
+  LEYOLO_HD void add(V term) {
+    V const next = sum + term, back = next - sum;
+    lost = lost + ((sum - (next - back)) + (term - back));
+    sum = next;
+  }
+};
+
 template <class V>
 LEYOLO_HD V sigmoid_exact(V x) {
   return 1.0f / (1.0f + exp_exact(-x));

@@ -44,7 +44,7 @@ void compare(Case t) {
   // Gradients: the sum of the weight gradient times the weight must equal the sum of gradient' times z without bias.
   Array g = random_array({1, oh, ow, t.c}, -1, 1, 4), gx(DType::f32, {1, t.h, t.w, t.c}),
         gw(DType::f32, {t.c, 1, t.kh, t.kw}), gb(DType::f32, {t.c});
-  Array scratch(DType::u8, {depthwise_conv2d_backward_workspace(x.view, weight.view, y.view)});
+  Array scratch(DType::u8, {depthwise_conv2d_backward_workspace(x.view, weight.view, y.view, p)});
   depthwise_conv2d_backward(g.view, x.view, weight.view, bias.view, gx.view, gw.view, gb.view, scratch.view, p,
                             test_context());
   double expected = 0, by_weight = 0, by_x = 0;

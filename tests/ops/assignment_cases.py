@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import leyolo._C as C
 from leyolo.ops import Assignment
 
 ISAS = ["baseline", "avx2", "avx512"]
+needs_cpu = pytest.mark.skipif(
+    C.build_info()["cuda"].startswith("shim"), reason="CUDA's twins do not look at data from the host"
+)
 
 
 def anchors(height: int, width: int, strides: Any = (8, 16, 32)) -> tuple[Tensor, Tensor]:
@@ -105,6 +110,12 @@ def random_batch(
         "centers": centers,
         "strides": strides,
     }
+
+
+def on_device(device: str, function: Any, arguments: dict[str, Any], **options: Any) -> tuple[Tensor, ...]:
+    """The function's results on the CPU, its arguments having been on ``device``."""
+    moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in arguments.items()}
+    return tuple(result.cpu() for result in function(**moved, **options))
 
 
 def one_image(arguments: dict[str, Any], b: int) -> dict[str, Any]:

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from assignment_cases import check_consistent, digests_on_every_isa, numpy_arguments, one_image, random_batch, same
+from assignment_cases import (
+    check_consistent,
+    digests_on_every_isa,
+    needs_cpu,
+    numpy_arguments,
+    one_image,
+    random_batch,
+    same,
+)
 
 import leyolo._C as C
 from cases import FLOATS, compiled_equals_eager, opcheck
@@ -200,8 +208,16 @@ def test_registration() -> None:
         ),
         ({"boxes": torch.zeros(2, 336, 5)}, r"boxes must be \[2, 336, 4\]"),
         ({"gt_boxes": torch.zeros(3, 12, 4)}, r"gt_boxes must be \[B, G, 4\] for 2 images"),
-        ({"gt_labels": torch.full((2, 12), 7)}, r"gt_labels must lie in \[0, 7\), got 7 for image 0, row 0"),
-        ({"gt_counts": torch.tensor([1, 13])}, r"gt_counts must lie in \[0, 12\], got 13 for image 1"),
+        pytest.param(
+            {"gt_labels": torch.full((2, 12), 7)},
+            r"gt_labels must lie in \[0, 7\), got 7 for image 0, row 0",
+            marks=needs_cpu,
+        ),
+        pytest.param(
+            {"gt_counts": torch.tensor([1, 13])},
+            r"gt_counts must lie in \[0, 12\], got 13 for image 1",
+            marks=needs_cpu,
+        ),
         ({"centers": torch.zeros(336, 3)}, r"centers must be \[336, 2\]"),
         ({"strides": torch.zeros(335)}, r"strides must be \[336\]"),
         ({"eps": 0.0}, "eps must be positive and finite, got 0"),

@@ -7,10 +7,12 @@
 namespace leyolo {
 
 static py::array numpy_conv2d_pack(py::array const& weight, std::optional<py::array> const& bias) {
-  View const w = view(weight, "conv2d: weight"), b = view(bias, "conv2d: bias");
+  View w = view(weight, "conv2d: weight"), b = view(bias, "conv2d: bias");
   check(w.rank == 4, "conv2d: weight must be [O, C, k, k], got ", w);
   py::array const packed = empty({conv2d_packed_size(w.shape[0], w.shape[1], w.shape[2])}, DType::f32);
-  conv2d_pack(w, b, view(packed, "conv2d: packed"));
+  View to = view(packed, "conv2d: packed");
+  w.device = b.device = to.device = Device::cpu;  // in the shim, too: it is for the CPU's kernels
+  conv2d_pack(w, b, to);
   return packed;
 }
 
@@ -39,11 +41,12 @@ static py::array numpy_conv2d(py::array const& x, py::array const& weight, std::
                               conv_output_size(xv.shape[2], k, stride, padding), w.shape[0]},
                              xv.dtype, "conv2d: out");
   View const yv = view(y, "conv2d: out");
-  py::array const packed = numpy_conv2d_pack(weight, bias);
+  py::array const packed = empty({conv2d_packed_size(w)}, DType::f32);
   View const scratch = workspace(conv2d_workspace(xv, yv, r), DType::f32);
-  View const pv = view(packed, "conv2d: packed");
+  View const b = view(bias, "conv2d: bias"), pv = view(packed, "conv2d: packed");
   {
     py::gil_scoped_release nogil;
+    conv2d_pack(w, b, pv);
     conv2d(xv, pv, r, yv, scratch, k, params, numpy_context());
   }
   return y;

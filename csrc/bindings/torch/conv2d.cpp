@@ -2,7 +2,6 @@
 
 #include "bindings/torch/common.h"
 #include "core/activation_math.h"
-#include "core/dispatch.h"
 
 namespace leyolo {
 
@@ -18,11 +17,11 @@ Tensor torch_conv2d(Tensor const& x, Tensor const& weight, OptionalTensor const&
   Tensor const y = empty_nhwc(x, xv.shape[0], o, conv_output_size(xv.shape[1], k, stride, padding),
                               conv_output_size(xv.shape[2], k, stride, padding));
   View const yv = view_nhwc(y, "conv2d: y");
-  Tensor const packed = empty(x, {conv2d_packed_size(o, xv.shape[3], k)}, ScalarType::Float);
+  Tensor const packed = empty(x, {conv2d_packed_size(w)}, ScalarType::Float);
   Tensor const workspace = empty(x, {conv2d_workspace(xv, yv, r)}, ScalarType::Float);
-  check(cpu_takes(xv.device), "conv2d: has no CUDA kernel, move the tensors to the CPU");
-  conv2d_pack(w, b, view(packed, "conv2d: packed"));
-  conv2d(xv, view(packed, "conv2d: packed"), r, yv, view(workspace, "conv2d: workspace"), k, params, OnDevice(x));
+  OnDevice const context(x);
+  conv2d_pack(w, b, view(packed, "conv2d: packed"), context);
+  conv2d(xv, view(packed, "conv2d: packed"), r, yv, view(workspace, "conv2d: workspace"), k, params, context);
   return y;
 }
 

@@ -44,7 +44,7 @@ std::tuple<Tensor, Tensor, Tensor> torch_depthwise_conv2d_backward(
   Tensor const gx = want_x ? empty_nhwc(x, xv.shape[0], xv.shape[3], xv.shape[1], xv.shape[2]) : empty(x, {0}, dtype);
   Tensor const gw = empty(x, want_weight ? std::vector<int64_t>(w.shape, w.shape + 4) : std::vector<int64_t>{0}, dtype);
   Tensor const gb = empty(x, {want_bias ? xv.shape[3] : 0}, dtype);
-  Tensor const workspace = empty(x, {depthwise_conv2d_backward_workspace(xv, w, g)}, ScalarType::Byte);
+  Tensor const workspace = empty(x, {depthwise_conv2d_backward_workspace(xv, w, g, p)}, ScalarType::Byte);
   depthwise_conv2d_backward(g, xv, w, b, want_x ? view_nhwc(gx, "depthwise_conv2d: x gradient") : View(),
                             want_weight ? view(gw, "depthwise_conv2d: weight gradient") : View(),
                             want_bias ? view(gb, "depthwise_conv2d: bias gradient") : View(),

@@ -1,6 +1,5 @@
 #include "ops/nms/nms.h"
 
-#include <algorithm>
 #include <limits>
 
 #include "bindings/torch/common.h"
@@ -21,10 +20,10 @@ Tensor torch_nms(Tensor const& boxes, Tensor const& scores, OptionalTensor const
   Tensor const indices = empty(boxes, {b.shape[0]}, ScalarType::Long), kept = empty(boxes, {1}, ScalarType::Long);
   run_nms(boxes, batch_of_one(b), batch_of_one(s), batch_of_one(l), View(), batch_of_one(view(indices, "nms: indices")),
           view(kept, "nms: kept"), {iou_threshold, -std::numeric_limits<double>::infinity()});
-  int64_t const found = *view(kept, "nms: kept").as<int64_t>();
-  Tensor const out = empty(boxes, {found}, ScalarType::Long);
-  std::copy_n(view(indices, "nms: indices").as<int64_t>(), found, view(out, "nms: out").as<int64_t>());
-  return out;
+  Tensor host = torch::stable::empty({1}, ScalarType::Long);
+  torch::stable::copy_(host, kept);  // of CUDA: waits for it
+  Tensor all = indices;
+  return torch::stable::clone(torch::stable::narrow(all, 0, 0, *view(host, "nms: kept").as<int64_t>()));
 }
 
 std::tuple<Tensor, Tensor> torch_nms_padded(Tensor const& boxes, Tensor const& scores, OptionalTensor const& labels,

@@ -107,27 +107,6 @@ struct Backward {
   }
 };
 
-void backward_cpu(View gradient, View boxes1, View boxes2, View gradient1, View gradient2, IouParams const& params,
-                  Context const& context) {
-  int64_t const batch = boxes1.shape[0], n = boxes1.shape[1], m = boxes2.shape[1];
-  for_float(boxes1.dtype, "box_iou", [&](auto zero) {
-    using T = decltype(zero);
-    Backward<T> const work{boxes1.as<T>(), boxes2.as<T>(), gradient.as<accumulator_t<T>>(), n, m, params};
-    if (gradient1) {
-      int64_t const tasks = pieces(n, kIouRows);
-      parallel_for(context, 0, batch * tasks, 1 + 16384 / (kIouRows * (m + 1)), [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) work.rows(t / tasks, t % tasks * kIouRows, gradient1.as<T>());
-      });
-    }
-    if (gradient2) {
-      int64_t const width = 64, tasks = pieces(m, width);
-      parallel_for(context, 0, batch * tasks, 1 + 16384 / (width * (n + 1)), [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) work.columns(t / tasks, t % tasks * width, width, gradient2.as<T>());
-      });
-    }
-  });
-}
-
 // Writing past the caches spares reading what is overwritten, but the reader finds nothing in them.
 bool exceeds_caches(int64_t bytes) {
   CacheSizes const& caches = cache_sizes();
@@ -170,8 +149,9 @@ void box_iou_backward(View gradient, View boxes1, View boxes2, View gradient1, V
         boxes1, " and ", boxes2);
   check(is_like(gradient1, boxes1) && is_like(gradient2, boxes2), "box_iou: gradients must be as the boxes, got ",
         gradient1, " and ", gradient2);
-  LEYOLO_CPU_ONLY("box_iou (gradient)", gradient.device,
-                  backward_cpu(gradient, boxes1, boxes2, gradient1, gradient2, params, context));
+  LEYOLO_DISPATCH("box_iou (gradient)", gradient.device,
+                  box_iou_backward_cpu(gradient, boxes1, boxes2, gradient1, gradient2, params, context),
+                  box_iou_backward_cuda(gradient, boxes1, boxes2, gradient1, gradient2, params, context));
 }
 
 void box_iou_cpu(View boxes1, View boxes2, View out, IouParams const& params, Context const& context) {
@@ -196,6 +176,27 @@ void box_iou_cpu(View boxes1, View boxes2, View out, IouParams const& params, Co
                nullptr, nullptr, past_caches});
       }
     });
+  });
+}
+
+void box_iou_backward_cpu(View gradient, View boxes1, View boxes2, View gradient1, View gradient2,
+                          IouParams const& params, Context const& context) {
+  int64_t const batch = boxes1.shape[0], n = boxes1.shape[1], m = boxes2.shape[1];
+  for_float(boxes1.dtype, "box_iou", [&](auto zero) {
+    using T = decltype(zero);
+    Backward<T> const work{boxes1.as<T>(), boxes2.as<T>(), gradient.as<accumulator_t<T>>(), n, m, params};
+    if (gradient1) {
+      int64_t const tasks = pieces(n, kIouRows);
+      parallel_for(context, 0, batch * tasks, 1 + 16384 / (kIouRows * (m + 1)), [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) work.rows(t / tasks, t % tasks * kIouRows, gradient1.as<T>());
+      });
+    }
+    if (gradient2) {
+      int64_t const width = 64, tasks = pieces(m, width);
+      parallel_for(context, 0, batch * tasks, 1 + 16384 / (width * (n + 1)), [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) work.columns(t / tasks, t % tasks * width, width, gradient2.as<T>());
+      });
+    }
   });
 }
 

@@ -24,5 +24,9 @@ void box_iou_backward(View gradient /*as out*/, View boxes1, View boxes2, View g
 
 void box_iou_cpu(View boxes1, View boxes2, View out, IouParams const& params, Context const& context);
 void box_iou_cuda(View boxes1, View boxes2, View out, IouParams const& params, Context const& context);
+void box_iou_backward_cpu(View gradient, View boxes1, View boxes2, View gradient1, View gradient2,
+                          IouParams const& params, Context const& context);
+void box_iou_backward_cuda(View gradient, View boxes1, View boxes2, View gradient1, View gradient2,
+                           IouParams const& params, Context const& context);
 
 }  // namespace leyolo

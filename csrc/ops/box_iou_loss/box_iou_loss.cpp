@@ -39,33 +39,6 @@ void losses(IouLossArgs<double> const& a) {
   }
 }
 
-// Absent Views are left out: the loss itself, or a gradient.
-void loss_cpu(View boxes1, View boxes2, View out, View gradient, View gradient1, View gradient2, BoxIou kind,
-              double eps, Context const& context) {
-  for_float(boxes1.dtype, "box_iou_loss", [&](auto zero) {
-    using T = decltype(zero);
-    using A = accumulator_t<T>;
-    parallel_for(context, 0, boxes1.shape[0], kGrain, [&](int64_t begin, int64_t end) {
-      IouTile<A> first, second, of_first, of_second;
-      T const *a = boxes1.as<T>(), *b = boxes2.as<T>();
-      auto const finish = [&](View to, T const* boxes, IouTile<A> const& g, int64_t from, int count) {
-        for (int j = 0; j < count; ++j)
-          iou_box_gradient(boxes + 4 * (from + j), BoxFormat::xyxy, kind, box_at(g, j), to.as<T>() + 4 * (from + j));
-      };
-      for (int64_t i = begin; i < end; i += kIouColumns) {
-        int const count = int(std::min<int64_t>(kIouColumns, end - i));
-        fill_tile(first, a + 4 * i, count, BoxFormat::xyxy, kind);
-        fill_tile(second, b + 4 * i, count, BoxFormat::xyxy, kind);
-        losses({&first, &second, count, kind, A(eps), out ? out.as<A>() + i : nullptr,
-                gradient ? gradient.as<A>() + i : nullptr, gradient1 ? &of_first : nullptr,
-                gradient2 ? &of_second : nullptr});
-        if (gradient1) finish(gradient1, a, of_first, i, count);
-        if (gradient2) finish(gradient2, b, of_second, i, count);
-      }
-    });
-  });
-}
-
 void check_arguments(View boxes1, View boxes2, View values, BoxIou kind) {
   for (View const& boxes : {boxes1, boxes2})
     check(boxes.rank == 2 && boxes.shape[1] == 4, "box_iou_loss: boxes1 and boxes2 must be [N, 4], got ", boxes1,
@@ -88,8 +61,9 @@ bool is_like(View v, View boxes) {
 
 void box_iou_loss(View boxes1, View boxes2, View out, BoxIou kind, double eps, Context const& context) {
   check_arguments(boxes1, boxes2, out, kind);
-  LEYOLO_CPU_ONLY("box_iou_loss", out.device,
-                  loss_cpu(boxes1, boxes2, out, View(), View(), View(), kind, eps, context));
+  LEYOLO_DISPATCH("box_iou_loss", out.device,
+                  box_iou_loss_cpu(boxes1, boxes2, out, View(), View(), View(), kind, eps, context),
+                  box_iou_loss_cuda(boxes1, boxes2, out, View(), View(), View(), kind, eps, context));
 }
 
 void box_iou_loss_backward(View gradient, View boxes1, View boxes2, View gradient1, View gradient2, BoxIou kind,
@@ -97,8 +71,35 @@ void box_iou_loss_backward(View gradient, View boxes1, View boxes2, View gradien
   check_arguments(boxes1, boxes2, gradient, kind);
   check(is_like(gradient1, boxes1) && is_like(gradient2, boxes2), "box_iou_loss: gradients must be as the boxes, got ",
         gradient1, " and ", gradient2);
-  LEYOLO_CPU_ONLY("box_iou_loss (gradient)", gradient.device,
-                  loss_cpu(boxes1, boxes2, View(), gradient, gradient1, gradient2, kind, eps, context));
+  LEYOLO_DISPATCH("box_iou_loss (gradient)", gradient.device,
+                  box_iou_loss_cpu(boxes1, boxes2, View(), gradient, gradient1, gradient2, kind, eps, context),
+                  box_iou_loss_cuda(boxes1, boxes2, View(), gradient, gradient1, gradient2, kind, eps, context));
+}
+
+void box_iou_loss_cpu(View boxes1, View boxes2, View out, View gradient, View gradient1, View gradient2, BoxIou kind,
+                      double eps, Context const& context) {
+  for_float(boxes1.dtype, "box_iou_loss", [&](auto zero) {
+    using T = decltype(zero);
+    using A = accumulator_t<T>;
+    parallel_for(context, 0, boxes1.shape[0], kGrain, [&](int64_t begin, int64_t end) {
+      IouTile<A> first, second, of_first, of_second;
+      T const *a = boxes1.as<T>(), *b = boxes2.as<T>();
+      auto const finish = [&](View to, T const* boxes, IouTile<A> const& g, int64_t from, int count) {
+        for (int j = 0; j < count; ++j)
+          iou_box_gradient(boxes + 4 * (from + j), BoxFormat::xyxy, kind, box_at(g, j), to.as<T>() + 4 * (from + j));
+      };
+      for (int64_t i = begin; i < end; i += kIouColumns) {
+        int const count = int(std::min<int64_t>(kIouColumns, end - i));
+        fill_tile(first, a + 4 * i, count, BoxFormat::xyxy, kind);
+        fill_tile(second, b + 4 * i, count, BoxFormat::xyxy, kind);
+        losses({&first, &second, count, kind, A(eps), out ? out.as<A>() + i : nullptr,
+                gradient ? gradient.as<A>() + i : nullptr, gradient1 ? &of_first : nullptr,
+                gradient2 ? &of_second : nullptr});
+        if (gradient1) finish(gradient1, a, of_first, i, count);
+        if (gradient2) finish(gradient2, b, of_second, i, count);
+      }
+    });
+  });
 }
 
 }  // namespace leyolo

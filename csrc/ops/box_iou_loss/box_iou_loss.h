@@ -16,4 +16,10 @@ void box_iou_loss_backward(View gradient /*[N] as out*/, View boxes1, View boxes
                            View gradient1 /*as boxes1, or absent*/, View gradient2 /*as boxes2, or absent*/,
                            BoxIou kind, double eps, Context const& context);
 
+// Both passes; absent Views are left out: the loss itself, or a gradient.
+void box_iou_loss_cpu(View boxes1, View boxes2, View out, View gradient, View gradient1, View gradient2, BoxIou kind,
+                      double eps, Context const& context);
+void box_iou_loss_cuda(View boxes1, View boxes2, View out, View gradient, View gradient1, View gradient2, BoxIou kind,
+                       double eps, Context const& context);
+
 }  // namespace leyolo

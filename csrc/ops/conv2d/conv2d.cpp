@@ -6,6 +6,7 @@
 #include "core/cpu.h"
 #include "core/dispatch.h"
 #include "core/transpose.h"
+#include "ops/conv2d/conv2d_cuda.h"
 
 namespace leyolo {
 
@@ -40,15 +41,30 @@ float const* conv2d_packed_bias(float const* packed, int64_t out_channels, int64
   return packed + padded(out_channels) * kernel * kernel * in_channels;
 }
 
-void conv2d_pack(View weight, View bias, View packed) {
+int64_t conv2d_packed_size(View weight) {
+  int64_t const out = weight.shape[0], in = weight.shape[1], kernel = weight.shape[2];
+  return weight.device == Device::cpu ? conv2d_packed_size(out, in, kernel)
+                                      : conv2d_cuda_packed_size(out, in, kernel, weight.dtype);
+}
+
+static void conv2d_pack_cpu(View weight, View bias, View packed);
+
+void conv2d_pack(View weight, View bias, View packed, [[maybe_unused]] Context const& context) {
   check(weight.rank == 4 && weight.shape[2] == weight.shape[3] && weight.numel() > 0,
         "conv2d: weight must be [O, C, k, k] and not empty, got ", weight);
   check(!bias || (bias.rank == 1 && bias.shape[0] == weight.shape[0] && bias.dtype == weight.dtype),
         "conv2d: bias must be [O] in the dtype of weight ", weight, ", got ", bias);
   check_one_device("conv2d", packed, {weight, bias});
-  int64_t const out = weight.shape[0], in = weight.shape[1], k = weight.shape[2];
-  check(packed.dtype == DType::f32 && packed.numel() == conv2d_packed_size(out, in, k),
+  check(weight.dtype == DType::f32 || weight.dtype == DType::f16 || weight.dtype == DType::bf16,
+        "conv2d: weight must be float32, float16 or bfloat16, got ", weight);
+  check(packed.dtype == DType::f32 && packed.numel() == conv2d_packed_size(weight),
         "conv2d: packed must be float32 of conv2d_packed_size, got ", packed);
+  LEYOLO_DISPATCH("conv2d", weight.device, conv2d_pack_cpu(weight, bias, packed),
+                  conv2d_pack_cuda(weight, bias, packed, context));
+}
+
+static void conv2d_pack_cpu(View weight, View bias, View packed) {
+  int64_t const out = weight.shape[0], in = weight.shape[1], k = weight.shape[2];
   float* to = packed.as<float>();
   for_float(weight.dtype, "conv2d", [&](auto zero) {
     using T = decltype(zero);
@@ -96,7 +112,8 @@ void conv2d_image(Conv2dArgs const& a, Context const& context) {
 }
 
 int64_t conv2d_workspace(View x, View y, View residual) {
-  return x.dtype == DType::f32 ? 0 : x.numel() + y.numel() + (residual ? residual.numel() : 0);
+  return x.dtype == DType::f32 || x.device == Device::cuda ? 0
+                                                           : x.numel() + y.numel() + (residual ? residual.numel() : 0);
 }
 
 static void conv2d_cpu(View x, View packed, View residual, View y, View workspace, int64_t kernel, Conv2d const& params,
@@ -134,8 +151,10 @@ void conv2d(View x, View packed, View residual, View y, View workspace, int64_t 
   check_window("conv2d", kernel, params.stride, params.padding);
   check(y.dtype == x.dtype && y.rank == 4 && y.shape[0] == x.shape[0],
         "conv2d: y must be [N, O, H', W'] in the dtype of x, got ", y);
-  check(packed.numel() == conv2d_packed_size(y.shape[3], x.shape[3], kernel), "conv2d: packed weights of ",
-        packed.numel(), " values do not fit ", x.shape[3], " -> ", y.shape[3], " channels, kernel ", kernel);
+  int64_t const expected = x.device == Device::cpu ? conv2d_packed_size(y.shape[3], x.shape[3], kernel)
+                                                   : conv2d_cuda_packed_size(y.shape[3], x.shape[3], kernel, x.dtype);
+  check(packed.numel() == expected, "conv2d: packed weights of ", packed.numel(), " values do not fit ", x.shape[3],
+        " -> ", y.shape[3], " channels, kernel ", kernel);
   for (int d : {1, 2})
     check(x.shape[d] + 2 * params.padding >= kernel &&
               y.shape[d] == conv_output_size(x.shape[d], kernel, params.stride, params.padding),
@@ -147,7 +166,8 @@ void conv2d(View x, View packed, View residual, View y, View workspace, int64_t 
   check(!overlap(x, y) && !overlap(residual, y), "conv2d: the output must not share memory with x or residual");
   check(conv2d_workspace(x, y, residual) <= (workspace ? workspace.numel() : 0), "conv2d: the workspace is too small");
   if (y.numel() == 0) return;
-  LEYOLO_CPU_ONLY("conv2d", x.device, conv2d_cpu(x, packed, residual, y, workspace, kernel, params, context));
+  LEYOLO_DISPATCH("conv2d", x.device, conv2d_cpu(x, packed, residual, y, workspace, kernel, params, context),
+                  conv2d_cuda(x, packed, residual, y, kernel, params, context));
 }
 
 }  // namespace leyolo

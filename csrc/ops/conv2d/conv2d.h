@@ -21,9 +21,12 @@ void conv2d(View x /*[N, H, W, C] f32, f16, bf16*/, View packed /*conv2d_pack*/,
 // float32 values that conv2d needs beside its arguments (for the conversion of half inputs; 0 for float32).
 int64_t conv2d_workspace(View x, View y, View residual);
 
-// Weights in the order of this machine's kernels, followed by the bias; once per layer.
-int64_t conv2d_packed_size(int64_t out_channels, int64_t in_channels, int64_t kernel);
-void conv2d_pack(View weight /*[O, C, k, k] f32, f16, bf16*/, View bias /*[O] or absent*/, View packed /*f32*/);
+// Weights in the order of this machine's kernels, followed by the bias; once per layer. On CUDA in the order of
+// conv2d_cuda.h, and only for layers of the same type.
+int64_t conv2d_packed_size(int64_t out_channels, int64_t in_channels, int64_t kernel);  // for the CPU
+int64_t conv2d_packed_size(View weight);                                                // where it lies
+void conv2d_pack(View weight /*[O, C, k, k] f32, f16, bf16*/, View bias /*[O] or absent*/, View packed /*f32*/,
+                 Context const& context = {});
 
 // The register tile that holds vector `vector` of the output channels; 0 x 0 behind the last one.
 struct Conv2dTile {

@@ -112,13 +112,14 @@ static void forward_f64(View x, View weight, View bias, View y, Depthwise const&
 }
 
 int64_t depthwise_conv2d_workspace(View x, View weight, View y) {
+  if (x.device == Device::cuda) return 0;
   if (x.dtype == DType::f64) return 0;
   int64_t const copies = x.dtype == DType::f32 ? 0 : x.numel() + y.numel();
   return 4 * (depthwise_packed_size(weight.shape[0], weight.shape[2], weight.shape[3]) + copies);
 }
 
-static void depthwise_conv2d_cpu(View x, View weight, View bias, View y, View workspace, Depthwise const& params,
-                                 Context const& context) {
+void depthwise_conv2d_cpu(View x, View weight, View bias, View y, View workspace, Depthwise const& params,
+                          Context const& context) {
   if (x.dtype == DType::f64) return forward_f64(x, weight, bias, y, params, context);
   float* const packed = workspace.as<float>();
   int64_t const size = depthwise_packed_size(weight.shape[0], weight.shape[2], weight.shape[3]);
@@ -143,7 +144,8 @@ void depthwise_conv2d(View x, View weight, View bias, View y, View workspace, De
         "depthwise_conv2d: the workspace is too small");
   check(!overlap(x, y), "depthwise_conv2d: the output must not share memory with x");
   if (y.numel() == 0) return;
-  LEYOLO_CPU_ONLY("depthwise_conv2d", x.device, depthwise_conv2d_cpu(x, weight, bias, y, workspace, params, context));
+  LEYOLO_DISPATCH("depthwise_conv2d", x.device, depthwise_conv2d_cpu(x, weight, bias, y, workspace, params, context),
+                  depthwise_conv2d_cuda(x, weight, bias, y, params, context));
 }
 
 }  // namespace leyolo

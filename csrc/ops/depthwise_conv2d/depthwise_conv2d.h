@@ -11,6 +11,7 @@ namespace leyolo {
 struct Depthwise {
   int64_t stride[2] = {1, 1}, padding[2] = {0, 0}, dilation[2] = {1, 1};  // height, width
   Activation activation = Activation::none;
+  bool planar = false;  // x and y lie in memory as [N, C, H, W]; their Views say [N, H, W, C] all the same
 };
 
 // y[n, i, j, c] = activation(bias[c] + sum over ky, kx of x[n, i s - p + ky d, j s - p + kx d, c] weight[c, 0, ky, kx])
@@ -24,9 +25,18 @@ void depthwise_conv2d_backward(View gradient /*as y*/, View x, View weight, View
                                View weight_gradient /*as weight*/, View bias_gradient /*[C]*/, View workspace,
                                Depthwise const& params, Context const& context);
 
+void depthwise_conv2d_cpu(View x, View weight, View bias, View y, View workspace, Depthwise const&, Context const&);
+void depthwise_conv2d_cuda(View x, View weight, View bias, View y, Depthwise const&, Context const&);
+void depthwise_conv2d_backward_cpu(View gradient, View x, View weight, View bias, View x_gradient, View weight_gradient,
+                                   View bias_gradient, View workspace, Depthwise const&, Context const&);
+void depthwise_conv2d_backward_cuda(View gradient, View x, View weight, View bias, View x_gradient,
+                                    View weight_gradient, View bias_gradient, View workspace, Depthwise const&,
+                                    Context const&);
+
 // Bytes; for the backward pass with y as the gradient.
 int64_t depthwise_conv2d_workspace(View x, View weight, View y);
-int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y);
+int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y, Depthwise const& params);
+int64_t depthwise_conv2d_backward_workspace_cuda(View x, View weight, View y, Depthwise const& params);
 
 // Weights in the order of this machine's kernels, followed by the bias.
 int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel_w);

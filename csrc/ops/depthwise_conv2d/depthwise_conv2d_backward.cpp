@@ -46,8 +46,10 @@ void backward_f64(View gradient, View x, View weight, View bias, View gx, View g
       }
 }
 
-void backward_cpu(View gradient, View x, View weight, View bias, View gx, View gw, View gb, View workspace,
-                  Depthwise const& params, Context const& context) {
+}  // namespace
+
+void depthwise_conv2d_backward_cpu(View gradient, View x, View weight, View bias, View gx, View gw, View gb,
+                                   View workspace, Depthwise const& params, Context const& context) {
   if (x.dtype == DType::f64) return backward_f64(gradient, x, weight, bias, gx, gw, gb, params);
   int64_t const kh = weight.shape[2], kw = weight.shape[3], size = depthwise_packed_size(weight.shape[0], kh, kw);
   float* scratch = workspace.as<float>();
@@ -109,22 +111,29 @@ void backward_cpu(View gradient, View x, View weight, View bias, View gx, View g
   });
 }
 
-}  // namespace
-
-int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y) {
+static int64_t workspace_cpu(View x, View weight, View y) {
   if (x.dtype == DType::f64) return 0;
   int64_t const copies = x.dtype == DType::f32 ? 0 : 2 * x.numel() + y.numel();
   return 4 * (2 * depthwise_packed_size(weight.shape[0], weight.shape[2], weight.shape[3]) +
               y.numel() / std::max<int64_t>(1, y.shape[0]) + copies);
 }
 
+int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y, Depthwise const& params) {
+  (void)params;  // only CUDA's depends on them
+  return LEYOLO_DISPATCH("depthwise_conv2d", x.device, workspace_cpu(x, weight, y),
+                         depthwise_conv2d_backward_workspace_cuda(x, weight, y, params));
+}
+
 void depthwise_conv2d_backward(View gradient, View x, View weight, View bias, View gx, View gw, View gb, View workspace,
                                Depthwise const& params, Context const& context) {
   depthwise_check(x, weight, bias, gradient, params);
-  check(workspace.numel() * size_of(workspace.dtype) >= depthwise_conv2d_backward_workspace(x, weight, gradient),
-        "depthwise_conv2d: the workspace of the backward pass is too small");
-  LEYOLO_CPU_ONLY("depthwise_conv2d", x.device,
-                  backward_cpu(gradient, x, weight, bias, gx, gw, gb, workspace, params, context));
+  check(
+      workspace.numel() * size_of(workspace.dtype) >= depthwise_conv2d_backward_workspace(x, weight, gradient, params),
+      "depthwise_conv2d: the workspace of the backward pass is too small");
+  check(!params.planar, "depthwise_conv2d: gradients are computed in NHWC memory");
+  LEYOLO_DISPATCH("depthwise_conv2d", x.device,
+                  depthwise_conv2d_backward_cpu(gradient, x, weight, bias, gx, gw, gb, workspace, params, context),
+                  depthwise_conv2d_backward_cuda(gradient, x, weight, bias, gx, gw, gb, workspace, params, context));
 }
 
 }  // namespace leyolo

@@ -5,6 +5,7 @@
 #include "core/convert.h"
 #include "core/dispatch.h"
 #include "ops/detect_decode/detect_decode_candidates.h"
+#include "ops/detect_decode/detect_decode_cuda.h"
 #include "ops/detect_decode/detect_decode_math.h"
 
 namespace leyolo {
@@ -31,29 +32,11 @@ struct LogitBoxes final : BoxSource {
     float const* const center = centers + 2 * anchor;
     float const stride = strides[anchor];
     if (params.head == BoxHead::dfl) return dfl_box(row, params.reg_max, center, stride);
-    float const cx = row[0] * stride + (center[0] - 0.5f * stride), cy = row[1] * stride + (center[1] - 0.5f * stride);
-    float const w = exp_exact(row[2]) * stride, h = exp_exact(row[3]) * stride;
-    return {cx - 0.5f * w, cy - 0.5f * h, cx + 0.5f * w, cy + 0.5f * h};
+    return yolox_box(row[0], row[1], row[2], row[3], center, stride);
   }
 };
 
 int64_t copied(View logits) { return logits.dtype == DType::f32 ? 0 : 4 * logits.numel(); }
-
-void detect_decode_cpu(View logits, View centers, View strides, DetectOutputs const& out, View workspace,
-                       DetectDecode const& params, Context const& context) {
-  char* memory = workspace.as<char>();
-  float const* from = logits.as<float>();
-  if (logits.dtype != DType::f32) {
-    float* const floats = reinterpret_cast<float*>(memory);
-    memory += (copied(logits) + 7) / 8 * 8;
-    to_float(logits.data, logits.dtype, floats, logits.numel(), context);
-    from = floats;
-  }
-  int64_t const anchors = logits.shape[1], channels = logits.shape[2];
-  DetectRows const rows{from, logits.shape[0], anchors, channels, anchors * channels, channels};
-  detect_candidates(rows, box_channels(params), LogitBoxes(rows, params, centers, strides), out, memory, params,
-                    context);
-}
 
 }  // namespace
 
@@ -70,6 +53,7 @@ int64_t detect_decode_capacity(View logits, DetectDecode const& p) {
 
 int64_t detect_decode_workspace(View logits, DetectDecode const& params) {
   detect_decode_capacity(logits, params);
+  if (logits.device == Device::cuda) return detect_cuda_workspace(logits.shape[0], logits.shape[1]);
   return (copied(logits) + 7) / 8 * 8 + detect_candidates_workspace(logits.shape[0], logits.shape[1]);
 }
 
@@ -81,8 +65,25 @@ void detect_decode(View logits, View centers, View strides, View boxes, View sco
                logits.device);
   check(workspace.numel() * size_of(workspace.dtype) >= detect_decode_workspace(logits, params), op,
         ": the workspace is too small");
-  LEYOLO_CPU_ONLY("detect_decode", logits.device,
-                  detect_decode_cpu(logits, centers, strides, out, workspace, params, context));
+  LEYOLO_DISPATCH("detect_decode", logits.device,
+                  detect_decode_cpu(logits, centers, strides, out, workspace, params, context),
+                  detect_decode_cuda(logits, centers, strides, out, workspace, params, context));
+}
+
+void detect_decode_cpu(View logits, View centers, View strides, DetectOutputs const& out, View workspace,
+                       DetectDecode const& params, Context const& context) {
+  char* memory = workspace.as<char>();
+  float const* from = logits.as<float>();
+  if (logits.dtype != DType::f32) {
+    float* const floats = reinterpret_cast<float*>(memory);
+    memory += (copied(logits) + 7) / 8 * 8;
+    to_float(logits.data, logits.dtype, floats, logits.numel(), context);
+    from = floats;
+  }
+  int64_t const anchors = logits.shape[1], channels = logits.shape[2];
+  DetectRows const rows{from, logits.shape[0], anchors, channels, anchors * channels, channels};
+  detect_candidates(rows, box_channels(params), LogitBoxes(rows, params, centers, strides), out, memory, params,
+                    context);
 }
 
 }  // namespace leyolo

@@ -36,18 +36,6 @@ LEYOLO_INLINE float largest(v16 v) {
   return m;
 }
 
-// As exp_exact, for x <= 0 and without underflow: at least e^-87.
-LEYOLO_INLINE v16 exp_of_negative(v16 x) {
-  x = x < splat16(-87.0f) ? splat16(-87.0f) : x;
-  v16 const shifted = x * kLog2e + kRound, n = shifted - kRound;
-  v16 const r = (x - n * kLog2High) - n * kLog2Low;
-  v16 p = splat16(kExp[0]);
-#pragma GCC unroll 8
-  for (int i = 1; i < 6; ++i) p = p * r + kExp[i];
-  v16 const e = p * (r * r) + r + 1.0f;
-  return reinterpret_cast<v16>(reinterpret_cast<i16>(e) + (reinterpret_cast<i16>(shifted) << 23));
-}
-
 LEYOLO_INLINE v16 load_bins(float const* p, int n) {
   if (n >= 16) return *reinterpret_cast<v16_loose const*>(p);
   v16 v = splat16(-__builtin_inff());
@@ -77,7 +65,7 @@ extern void dfl_distances(float const* logits, int bins, float* distances) {
     float const top = largest(best);
     v16 total{}, weighted{};
     for (int i = 0; i < bins; i += 16) {
-      v16 const e = exp_of_negative(load_bins(logits + i, bins - i) - top);
+      v16 const e = exp_of_negative<v16, i16>(load_bins(logits + i, bins - i) - top);
       v16 const kept = lane < bins - i ? e : v16{};
       total += kept;
       weighted += kept * __builtin_convertvector(lane + i, v16);

@@ -74,8 +74,7 @@ struct Classes {
   DetectDecode params;
   DetectRows rows;
   int first_class, classes;
-  float scan_limit;  // no candidate has a class (or objectness) logit below
-  float limit;       // of the logit (dfl) or the score (yolox)
+  DetectLimits limits;
 
   // f(class, rank) for every candidate of an anchor, by ascending class.
   template <class F>
@@ -85,15 +84,15 @@ struct Classes {
     float const objectness = yolox ? sigmoid_exact(logit[-1]) : 1.0f;
     auto const offer = [&](int c) {
       float const rank = yolox ? objectness * sigmoid_exact(logit[c]) : logit[c];
-      if (rank >= limit) f(c, rank);
+      if (rank >= limits.rank) f(c, rank);
     };
     if (params.multi_label) {
       for (int c = 0; c < classes; ++c)
-        if (logit[c] >= scan_limit) offer(c);
+        if (logit[c] >= limits.logit) offer(c);
     } else {
       int best = -1;
       for (int c = 0; c < classes; ++c)
-        if (logit[c] >= scan_limit && (best < 0 || logit[c] > logit[best])) best = c;
+        if (logit[c] >= limits.logit && (best < 0 || logit[c] > logit[best])) best = c;
       if (best >= 0) offer(best);
     }
   }
@@ -182,7 +181,14 @@ bool is(View v, DType dtype, std::initializer_list<int64_t> shape) {
 Box<float> dfl_box(float const* logits, int64_t reg_max, float const* center, float stride) {
   float d[4];
   LEYOLO_PICK(dfl_distances)(logits, int(reg_max), d);
-  return {center[0] - d[0] * stride, center[1] - d[1] * stride, center[0] + d[2] * stride, center[1] + d[3] * stride};
+  return box_around(d, center, stride);
+}
+
+DetectLimits detect_limits(DetectDecode const& params) {
+  double const p = params.score_threshold;
+  if (params.head == BoxHead::dfl) return {logit_limit(p), logit_limit(p)};
+  // Both factors must exceed p alone; the margin covers the rounding of the sigmoids.
+  return {logit_limit(p < 1 ? p * (1 - 1e-5) : p), score_limit(p)};
 }
 
 int64_t detect_slots(int64_t batch, int64_t anchors) { return batch * chunks_of(anchors); }
@@ -215,14 +221,7 @@ void detect_candidates(DetectRows rows, int64_t first_class, BoxSource const& so
   layout(rows.batch, rows.anchors, workspace, &s);
   int64_t const batch = rows.batch, anchors = rows.anchors, capacity = out.boxes.shape[1];
   bool const yolox = params.head == BoxHead::yolox;
-  double const p = params.score_threshold;
-  // yolox: both factors must exceed p alone; the margin covers the rounding of the sigmoids.
-  Classes const d{params,
-                  rows,
-                  int(first_class),
-                  int(rows.channels - first_class),
-                  logit_limit(yolox && p < 1 ? p * (1 - 1e-5) : p),
-                  yolox ? score_limit(p) : logit_limit(p)};
+  Classes const d{params, rows, int(first_class), int(rows.channels - first_class), detect_limits(params)};
   int64_t const per_image = chunks_of(anchors);
 
   auto* const scan = LEYOLO_PICK(detect_scan);
@@ -230,7 +229,7 @@ void detect_candidates(DetectRows rows, int64_t first_class, BoxSource const& so
     for (int64_t i = begin; i < end; ++i) {
       int64_t const image = i / per_image, chunk = i % per_image, anchor = chunk * kDetectChunk;
       scan({rows.row(image, anchor), std::min(kDetectChunk, anchors - anchor), rows.pitch, d.first_class, d.classes,
-            yolox ? d.first_class - 1 : -1, d.scan_limit, s.hit + image * anchors + anchor});
+            yolox ? d.first_class - 1 : -1, d.limits.logit, s.hit + image * anchors + anchor});
       s.chunks[i] = {};
       each_in_chunk(d, s, image, chunk, [&](int64_t, int, float) { ++s.chunks[i].count; });
     }

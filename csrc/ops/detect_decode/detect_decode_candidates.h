@@ -22,6 +22,12 @@ struct DetectOutputs {
   View boxes, scores, labels, counts;  // as of detect_decode
 };
 
+struct DetectLimits {
+  float logit;  // no candidate has a class logit (or objectness) below
+  float rank;   // least logit (dfl) or score (yolox) of a candidate
+};
+DetectLimits detect_limits(DetectDecode const& params);
+
 // Box of an anchor from its 4 * reg_max logits.
 Box<float> dfl_box(float const* logits, int64_t reg_max, float const* center, float stride);
 
@@ -36,5 +42,10 @@ int64_t detect_candidates_workspace(int64_t batch, int64_t anchors);  // bytes
 // first_class: channel of the first class logit in a row; yolox: the objectness logit is the one before.
 void detect_candidates(DetectRows rows, int64_t first_class, BoxSource const& source, DetectOutputs const& out,
                        void* workspace, DetectDecode const& params, Context const& context);
+
+void detect_decode_cpu(View logits, View centers, View strides, DetectOutputs const& out, View workspace,
+                       DetectDecode const& params, Context const& context);
+void detect_decode_cuda(View logits, View centers, View strides, DetectOutputs const& out, View workspace,
+                        DetectDecode const& params, Context const& context);
 
 }  // namespace leyolo

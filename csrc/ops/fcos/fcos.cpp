@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/dispatch.h"
 #include "ops/fcos/fcos_args.h"
 
 namespace leyolo {
@@ -10,18 +11,16 @@ LEYOLO_SIMD(void fcos_anchors(FcosArgs const&))
 
 namespace {
 
-constexpr int kMostLevels = 64;
-
 // The distinct strides in the order of their appearance.
 struct Levels {
-  float strides[kMostLevels];
+  float strides[kFcosMostLevels];
   int count = 0;
 
-  // The level of a stride, a new one if need be; kMostLevels if there are too many.
+  // The level of a stride, a new one if need be; kFcosMostLevels if there are too many.
   int of(float stride) {
     int level = 0;
     while (level < count && strides[level] != stride) ++level;
-    if (level == count && count < kMostLevels) strides[count++] = stride;
+    if (level == count && count < kFcosMostLevels) strides[count++] = stride;
     return level;
   }
 };
@@ -82,9 +81,11 @@ void fcos_check(FcosInputs const& in, Fcos const& params) {
   check_strides(op, in.strides, anchors);
   check(params.radius > 0, op, ": radius must be positive, got ", params.radius);
   is_xyxy(op, params.fmt);
+  check_one_device(op, in.gt.boxes, {in.centers, in.strides, in.ranges});
   if (!in.ranges) return;
   check(in.ranges.rank == 2 && in.ranges.shape[1] == 2, op, ": ranges must be [levels, 2] or None, got ", in.ranges);
   check_floats(op, "ranges", in.ranges);
+  if (in.strides.device != Device::cpu) return;  // to read them would stop the stream
   Levels levels;
   bool fits = true;
   for (int64_t j = 0; fits && j < anchors; ++j) fits = levels.of(float_at(in.strides, j)) < in.ranges.shape[0];
@@ -93,14 +94,24 @@ void fcos_check(FcosInputs const& in, Fcos const& params) {
         fits ? levels.count : levels.count - 1, " strides");
 }
 
-int64_t fcos_workspace(FcosInputs const& in) { return Plan(in, nullptr).bytes; }
+int64_t fcos_workspace(FcosInputs const& in) {
+  return LEYOLO_DISPATCH("fcos_assign", in.gt.boxes.device, fcos_workspace_cpu(in), fcos_workspace_cuda(in));
+}
 
 void fcos_assign(FcosInputs const& in, Assigned const& out, View workspace, Fcos const& params,
                  Context const& context) {
   fcos_check(in, params);
   check_assigned("fcos_assign", out, in.gt.boxes.shape[0], in.centers.shape[0], in.gt.boxes.shape[1]);
+  check_workspace("fcos_assign", workspace, fcos_workspace(in));
+  LEYOLO_DISPATCH("fcos_assign", in.gt.boxes.device, fcos_assign_cpu(in, out, workspace, params, context),
+                  fcos_assign_cuda(in, out, workspace, params, context));
+}
+
+int64_t fcos_workspace_cpu(FcosInputs const& in) { return Plan(in, nullptr).bytes; }
+
+void fcos_assign_cpu(FcosInputs const& in, Assigned const& out, View workspace, Fcos const& params,
+                     Context const& context) {
   Plan const plan(in, workspace.data);
-  check_workspace("fcos_assign", workspace, plan.bytes);
   plan.prepare(params, context);
   constexpr int64_t kChunk = 512;
   int64_t const length = padded(plan.A), chunks = (length + kChunk - 1) / kChunk;

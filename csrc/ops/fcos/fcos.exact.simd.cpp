@@ -11,10 +11,9 @@ extern void fcos_anchors(FcosArgs const& a) {
     vi owner = vi{} - 1;
     for (long long g = 0; g < a.target_count; ++g) {
       AreaBox<vf> const box = box_in_all_lanes(a.targets, g);
-      vf const reach = max_of(max_of(x - box.x1, box.x2 - x), max_of(y - box.y1, box.y2 - y));
-      vi const takes = in_box(x, y, box, 0.0f) &
-                       in_square(x, y, splat(a.targets[kCenterX][g]), splat(a.targets[kCenterY][g]), radius) &
-                       (reach >= low) & (reach <= high) & (box.area < smallest);
+      vi const takes =
+          fcos_takes(x, y, radius, low, high, box, splat(a.targets[kCenterX][g]), splat(a.targets[kCenterY][g])) &
+          (box.area < smallest);
       smallest = takes ? box.area : smallest;
       owner = takes ? vi{} + int(g) : owner;
     }

@@ -12,7 +12,8 @@ struct FcosInputs {
   GroundTruth gt;  // labels are not looked at
   View centers;    // [A, 2] pixels
   View strides;    // [A] pixels
-  View ranges;     // [levels, 2] f32, f16, bf16, one row for each distinct stride in order of appearance; or absent
+  View ranges;     // [levels, 2] f32, f16, bf16, one row for each distinct stride in order of appearance, else an
+                   // error on the CPU, and on the GPU a stride without a row takes nothing; or absent
 };
 
 struct Fcos {
@@ -24,5 +25,12 @@ void fcos_check(FcosInputs const& in, Fcos const& params);
 int64_t fcos_workspace(FcosInputs const& in);  // bytes, after fcos_check
 // iou = score = 1 on foreground: the target of an anchor is all of its ground truth. dynamic_k = anchors given to it.
 void fcos_assign(FcosInputs const& in, Assigned const& out, View workspace, Fcos const& params, Context const& context);
+
+int64_t fcos_workspace_cpu(FcosInputs const& in);
+int64_t fcos_workspace_cuda(FcosInputs const& in);
+void fcos_assign_cpu(FcosInputs const& in, Assigned const& out, View workspace, Fcos const& params,
+                     Context const& context);
+void fcos_assign_cuda(FcosInputs const& in, Assigned const& out, View workspace, Fcos const& params,
+                      Context const& context);
 
 }  // namespace leyolo

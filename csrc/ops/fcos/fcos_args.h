@@ -1,7 +1,7 @@
 // Shared with fcos.exact.simd.cpp, hence no standard header.
 #pragma once
 
-#include "core/assignment_math.h"
+#include "ops/fcos/fcos_math.h"
 
 namespace leyolo {
 

@@ -9,6 +9,7 @@
 #include "core/cpu.h"
 #include "core/dispatch.h"
 #include "ops/letterbox/letterbox_args.h"
+#include "ops/letterbox/letterbox_taps.h"
 
 namespace leyolo {
 
@@ -23,40 +24,6 @@ constexpr int64_t kLimit = 1 << 24;  // row offsets stay in 32 bits
 constexpr int64_t kBands = 64;  // pieces of the output; those that one thread takes share row buffers
 
 int64_t round_half_even(double v) { return int64_t(std::nearbyint(v)); }
-
-struct Tap {
-  int first, second;  // source rows
-  int w0, w1;         // 1 / 2048
-};
-
-// Where output coordinate i of `to` falls among `from` source pixels: OpenCV's arithmetic, position in float32.
-struct Position {
-  int64_t at;
-  float fraction;
-};
-Position position(int64_t i, int64_t from, int64_t to) {
-  double const scale = 1.0 / (double(to) / double(from));
-  float const f = float((double(i) + 0.5) * scale - 0.5);
-  float const floor = std::floor(f);
-  return {int64_t(floor), f - floor};
-}
-int weight(float w) { return int(std::nearbyint(w * 2048.0f)); }
-
-// Rows outside the image are those at the edge, with their weights as they are.
-Tap row_tap(int64_t i, int64_t from, int64_t to) {
-  Position const p = position(i, from, to);
-  auto const inside = [&](int64_t row) { return int(std::clamp<int64_t>(row, 0, from - 1)); };
-  return {inside(p.at), inside(p.at + 1), weight(1.0f - p.fraction), weight(p.fraction)};
-}
-
-// Columns outside get the whole weight onto the edge.
-void column_tap(int64_t i, int64_t from, int64_t to, int* at, uint32_t* weights) {
-  Position p = position(i, from, to);
-  if (p.at < 0) p = {0, 0.0f};
-  if (p.at >= from - 1) p = {from - 1, 0.0f};
-  *at = int(p.at);
-  *weights = uint32_t(weight(1.0f - p.fraction)) | uint32_t(weight(p.fraction)) << 16;
-}
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -134,7 +101,7 @@ class Band {
       ({source(image, 2 * y), source(image, 2 * y + 1), int(g.resized_width), j_.swap_rb, to});
       return;
     }
-    Tap const tap = row_tap(y, j_.height(), g.resized_height);
+    Tap const tap = row_tap(y, j_.height(), tap_scale(j_.height(), g.resized_height));
     resize(image, tap.first, tap.second);
     LEYOLO_PICK(blend_rows)
     ({rows_[0], rows_[tap.first == tap.second ? 0 : 1], tap.w0, tap.w1, int(g.resized_width), j_.swap_rb, to});
@@ -181,20 +148,6 @@ class Band {
   float* floats_;
 };
 
-void letterbox_cpu(View image, View out, View workspace, Letterbox const& g, int64_t value, bool swap_rb,
-                   Context const& context) {
-  char* const memory = workspace.as<char>();
-  int* const at = reinterpret_cast<int*>(memory);
-  uint32_t* const weights = reinterpret_cast<uint32_t*>(memory + aligned(4 * g.resized_width));
-  for (int64_t x = 0; x < g.resized_width; ++x) column_tap(x, image.shape[2], g.resized_width, at + x, weights + x);
-  Job const job{
-      image, out, g, uint8_t(value), swap_rb, Sizes(out, g), at, weights, memory + 2 * aligned(4 * g.resized_width)};
-  int64_t const rows = image.shape[0] * g.height, bands = std::min(kBands, rows);
-  parallel_for(context, 0, bands, 1, [&](int64_t begin, int64_t end) {
-    Band(job, begin, context).run(begin * rows / bands, end * rows / bands);
-  });
-}
-
 }  // namespace
 
 Letterbox letterbox_geometry(int64_t height, int64_t width, int64_t size_height, int64_t size_width, int64_t stride,
@@ -218,6 +171,7 @@ Letterbox letterbox_geometry(int64_t height, int64_t width, int64_t size_height,
 }
 
 int64_t letterbox_workspace(View out, Letterbox const& g) {
+  if (out.device == Device::cuda) return 0;
   return 2 * aligned(4 * g.resized_width) + kBands * Sizes(out, g).band();
 }
 
@@ -244,7 +198,25 @@ void letterbox(View image, View out, View workspace, Letterbox const& g, int64_t
   check(workspace.numel() * size_of(workspace.dtype) >= letterbox_workspace(out, g),
         "letterbox: the workspace is too small");
   if (image.shape[0] == 0) return;
-  LEYOLO_CPU_ONLY("letterbox", image.device, letterbox_cpu(image, out, workspace, g, value, swap_rb, context));
+  LEYOLO_DISPATCH("letterbox", image.device, letterbox_cpu(image, out, workspace, g, value, swap_rb, context),
+                  letterbox_cuda(image, out, g, value, swap_rb, context));
+}
+
+void letterbox_cpu(View image, View out, View workspace, Letterbox const& g, int64_t value, bool swap_rb,
+                   Context const& context) {
+  char* const memory = workspace.as<char>();
+  int* const at = reinterpret_cast<int*>(memory);
+  uint32_t* const weights = reinterpret_cast<uint32_t*>(memory + aligned(4 * g.resized_width));
+  for (int64_t x = 0; x < g.resized_width; ++x) {
+    Tap const tap = column_tap(x, image.shape[2], tap_scale(image.shape[2], g.resized_width));
+    at[x] = tap.first, weights[x] = uint32_t(tap.w0) | uint32_t(tap.w1) << 16;
+  }
+  Job const job{
+      image, out, g, uint8_t(value), swap_rb, Sizes(out, g), at, weights, memory + 2 * aligned(4 * g.resized_width)};
+  int64_t const rows = image.shape[0] * g.height, bands = std::min(kBands, rows);
+  parallel_for(context, 0, bands, 1, [&](int64_t begin, int64_t end) {
+    Band(job, begin, context).run(begin * rows / bands, end * rows / bands);
+  });
 }
 
 }  // namespace leyolo

@@ -2,6 +2,7 @@
 // half.
 #include "core/simd.h"
 #include "ops/letterbox/letterbox_args.h"
+#include "ops/letterbox/letterbox_math.h"
 
 namespace leyolo::LEYOLO_ISA {
 
@@ -29,7 +30,7 @@ extern void resize_row(ResizeRowArgs const& a) {
     unsigned char const* const p = a.row + 3LL * a.at[x];
     int const w0 = static_cast<int>(a.weights[x] & 0xffffu), w1 = static_cast<int>(a.weights[x] >> 16);
     short* const to = a.to + 4LL * x;
-    for (int c = 0; c < 3; ++c) to[c] = static_cast<short>((p[c] * w0 + (w1 ? p[3 + c] * w1 : 0)) >> 4);
+    for (int c = 0; c < 3; ++c) to[c] = static_cast<short>(mix_columns(p[c], w1 ? p[3 + c] : 0, w0, w1));
     to[3] = 0;
   }
 }
@@ -52,10 +53,9 @@ extern void blend_rows(BlendRowsArgs const& a) {
   }
 #endif
   for (; x < a.count; ++x)
-    for (int c = 0; c < 3; ++c) {
-      int const upper = a.upper[4LL * x + c] * a.w0 >> 16, lower = a.lower[4LL * x + c] * a.w1 >> 16;
-      a.to[3LL * x + (a.swap_rb ? 2 - c : c)] = static_cast<unsigned char>((upper + lower + 2) >> 2);
-    }
+    for (int c = 0; c < 3; ++c)
+      a.to[3LL * x + (a.swap_rb ? 2 - c : c)] =
+          static_cast<unsigned char>(mix_rows(a.upper[4LL * x + c], a.lower[4LL * x + c], a.w0, a.w1));
 }
 
 extern void halve_rows(HalveRowsArgs const& a) {
@@ -83,7 +83,7 @@ extern void halve_rows(HalveRowsArgs const& a) {
     unsigned char const *const u = a.upper + 6LL * x, *const l = a.lower + 6LL * x;
     for (int c = 0; c < 3; ++c)
       a.to[3LL * x + (a.swap_rb ? 2 - c : c)] =
-          static_cast<unsigned char>((u[c] + u[c + 3] + l[c] + l[c + 3] + 2) >> 2);
+          static_cast<unsigned char>(mean_of_four(u[c], u[c + 3], l[c], l[c + 3]));
   }
 }
 

@@ -29,4 +29,9 @@ void letterbox(View image /*[B, H, W, 3] u8*/, View out /*[B, h, w, 3] f32, f16,
 
 int64_t letterbox_workspace(View out, Letterbox const& geometry);
 
+void letterbox_cpu(View image, View out, View workspace, Letterbox const& geometry, int64_t value, bool swap_rb,
+                   Context const& context);
+void letterbox_cuda(View image, View out, Letterbox const& geometry, int64_t value, bool swap_rb,
+                    Context const& context);
+
 }  // namespace leyolo

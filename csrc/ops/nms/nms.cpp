@@ -157,8 +157,9 @@ void nms(View boxes, View scores, View labels, View counts, View indices, View k
   check(workspace.numel() >= nms_workspace(boxes, labels), "nms: workspace must hold ", nms_workspace(boxes, labels),
         " bytes, got ", workspace);
   if (b == 0) return;
-  LEYOLO_CPU_ONLY("nms", boxes.device,
-                  nms_cpu(boxes, scores, labels, counts, indices, kept, workspace, params, context));
+  LEYOLO_DISPATCH("nms", boxes.device,
+                  nms_cpu(boxes, scores, labels, counts, indices, kept, workspace, params, context),
+                  nms_cuda(boxes, scores, labels, counts, indices, kept, workspace, params, context));
 }
 
 void nms_cpu(View boxes, View scores, View labels, View counts, View indices, View kept, View workspace,

@@ -24,5 +24,7 @@ int64_t nms_workspace(View boxes, View labels);
 
 void nms_cpu(View boxes, View scores, View labels, View counts, View indices, View kept, View workspace,
              Nms const& params, Context const& context);
+void nms_cuda(View boxes, View scores, View labels, View counts, View indices, View kept, View workspace,
+              Nms const& params, Context const& context);
 
 }  // namespace leyolo

@@ -36,6 +36,15 @@ LEYOLO_HD bool suppresses(Box<T> const& kept, Box<T> const& other, T threshold) 
   return iou(kept, other) > threshold;
 }
 
+// The same for known areas. The division is the slow part, and inter / all > t needs inter >= t * all where t >= 0
+// (rounding is monotonic, so this holds for the rounded product too).
+template <class T>
+LEYOLO_HD bool suppresses(Box<T> const& kept, T kept_area, Box<T> const& other, T other_area, T threshold) {
+  T const inter = intersection(kept, other), all = kept_area + other_area - inter;
+  if (threshold >= T(0) && inter < threshold * all) return false;
+  return inter / all > threshold;
+}
+
 // No threshold (minus infinity) lets every score pass, NaN too; a real one does not. Compared in T, as torch compares
 // a tensor with a number.
 template <class T>

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/dispatch.h"
 #include "ops/ota/ota_args.h"
 
 namespace leyolo {
@@ -14,9 +15,6 @@ LEYOLO_SIMD(double ota_row_sum(OtaRowArgs const&))
 LEYOLO_SIMD(void ota_decide(OtaDecideArgs const&))
 
 namespace {
-
-constexpr int64_t kChunk = 32;  // tiles; sums are taken per chunk, so that they do not depend on the threads
-constexpr double kVanished = 1e-30;
 
 // One image at a time.
 struct Plan {
@@ -44,7 +42,7 @@ struct Plan {
     topk = std::min(params.topk, A);
     rows = 1;
     for (int64_t b = 0; b < B; ++b) rows = std::max(rows, int_at(in.gt.counts, b) + 1);
-    tiles = padded(A) / kTile, chunks = (tiles + kChunk - 1) / kChunk, column_slots = std::min(chunks, kSlots);
+    tiles = padded(A) / kTile, chunks = (tiles + kOtaChunk - 1) / kOtaChunk, column_slots = std::min(chunks, kSlots);
     Scratch memory(workspace);
     anchors = memory.rows(kOtaFields, A);
     targets = memory.rows(kBoxFields, rows);
@@ -111,15 +109,15 @@ void Plan::supply(int64_t n, int64_t* mu, Context const& context) const {
       int64_t const found = LEYOLO_PICK(select_smallest)({row, A, topk, most, indices + slot * topk});
       float sum = 0;
       for (int64_t i = 0; i < found; ++i) sum -= most[i];
-      mu[g] = std::max<int64_t>(1, int64_t(sum));
+      mu[g] = whole_part(sum, A);
     }
   });
   int64_t left = A;
   for (int64_t g = 0; g < n; ++g) {
     left -= mu[g];
-    log_mu[g] = log_exact(float(double(mu[g]) + 1e-8));
+    log_mu[g] = ota_log_supply(mu[g]);
   }
-  log_mu[n] = log_exact(float(double(std::max<int64_t>(left, 0)) + 1e-8));
+  log_mu[n] = ota_log_supply(std::max<int64_t>(left, 0));
 }
 
 // log of the sum of e^(v - cost) over the row, for rows of which nothing is left next to the others in their columns.
@@ -141,7 +139,7 @@ void Plan::iterate(int64_t n, Context const& context) const {
       for (int64_t c = begin; c < end; ++c) {
         std::fill_n(mine, (n + 1) * kTile, 0.0f);
         LEYOLO_PICK(ota_columns)
-        ({tiles_of(n, c * kChunk, std::min(tiles, (c + 1) * kChunk)), v, shares + slot * rows * kTile,
+        ({tiles_of(n, c * kOtaChunk, std::min(tiles, (c + 1) * kOtaChunk)), v, shares + slot * rows * kTile,
           active + slot * rows, mine});
         for (int64_t i = 0; i <= n; ++i) {
           double sum = 0;
@@ -154,8 +152,8 @@ void Plan::iterate(int64_t n, Context const& context) const {
       for (int64_t i = begin; i < end; ++i) {
         double sum = 0;
         for (int64_t c = 0; c < chunks; ++c) sum += partial[c * rows + i];
-        double const change = sum > kVanished ? u[i] + double(log_mu[i]) - double(log_exact(float(sum)))
-                                              : double(log_mu[i]) - log_row_sum(n, i);
+        double const change = sum > kOtaVanished ? u[i] + double(log_mu[i]) - double(log_exact(float(sum)))
+                                                 : double(log_mu[i]) - log_row_sum(n, i);
         if (std::isfinite(change)) u[i] = change;
       }
     });
@@ -173,7 +171,7 @@ void Plan::decide(int64_t n, Context const& context) const {
     }
   });
   parallel_for(context, 0, chunks, 1, [&](int64_t begin, int64_t end) {
-    LEYOLO_PICK(ota_decide)({tiles_of(n, begin * kChunk, std::min(tiles, end * kChunk)), owner});
+    LEYOLO_PICK(ota_decide)({tiles_of(n, begin * kOtaChunk, std::min(tiles, end * kOtaChunk)), owner});
   });
 }
 
@@ -209,15 +207,27 @@ void ota_check(OtaInputs const& in, Ota const& params) {
   check(params.iterations >= 1, op, ": iterations must be at least 1, got ", params.iterations);
   check(params.topk >= 1, op, ": topk must be at least 1, got ", params.topk);
   is_xyxy(op, params.fmt);
+  check_one_device(op, in.cls_logits, {in.boxes, in.gt.boxes, in.centers, in.strides});
 }
 
-int64_t ota_workspace(OtaInputs const& in, Ota const& params) { return Plan(in, params, nullptr).bytes; }
+int64_t ota_workspace(OtaInputs const& in, Ota const& params) {
+  return LEYOLO_DISPATCH("ota_assign", in.cls_logits.device, ota_workspace_cpu(in, params),
+                         ota_workspace_cuda(in, params));
+}
 
 void ota_assign(OtaInputs const& in, Assigned const& out, View workspace, Ota const& params, Context const& context) {
   ota_check(in, params);
   check_assigned("ota_assign", out, in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
+  check_workspace("ota_assign", workspace, ota_workspace(in, params));
+  LEYOLO_DISPATCH("ota_assign", in.cls_logits.device, ota_assign_cpu(in, out, workspace, params, context),
+                  ota_assign_cuda(in, out, workspace, params, context));
+}
+
+int64_t ota_workspace_cpu(OtaInputs const& in, Ota const& params) { return Plan(in, params, nullptr).bytes; }
+
+void ota_assign_cpu(OtaInputs const& in, Assigned const& out, View workspace, Ota const& params,
+                    Context const& context) {
   Plan const plan(in, params, workspace.data);
-  check_workspace("ota_assign", workspace, plan.bytes);
   clear(out, context);
   for (int64_t b = 0; b < plan.B; ++b) {
     int64_t const n = int_at(in.gt.counts, b);

@@ -36,9 +36,17 @@ struct Ota {
 
 void ota_check(OtaInputs const& in, Ota const& params);
 // Bytes, after ota_check: the costs of the fullest image (4 (G + 1) A) and small change, whatever the number of images,
-// which are worked on one after another with all threads.
+// which are worked on one after another with all threads. On the GPU, which does not see the counts, 4 (G + 1) A for
+// each of as many images as make up 32 MiB, at least one.
 int64_t ota_workspace(OtaInputs const& in, Ota const& params);
 // score = iou; dynamic_k = mu.
 void ota_assign(OtaInputs const& in, Assigned const& out, View workspace, Ota const& params, Context const& context);
+
+int64_t ota_workspace_cpu(OtaInputs const& in, Ota const& params);
+int64_t ota_workspace_cuda(OtaInputs const& in, Ota const& params);
+void ota_assign_cpu(OtaInputs const& in, Assigned const& out, View workspace, Ota const& params,
+                    Context const& context);
+void ota_assign_cuda(OtaInputs const& in, Assigned const& out, View workspace, Ota const& params,
+                     Context const& context);
 
 }  // namespace leyolo

@@ -6,7 +6,8 @@
 
 namespace leyolo {
 
-constexpr int kTile = 16;  // anchors; whatever the vector length, so that all sums have one order
+constexpr int kTile = 16;      // anchors; whatever the vector length, so that all sums have one order
+constexpr int kOtaChunk = 32;  // tiles; sums are taken per chunk, so that they do not depend on the threads
 
 // Fills the tile of the anchors [first, first + valid).
 struct OtaTileArgs {

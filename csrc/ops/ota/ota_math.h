@@ -11,7 +11,8 @@ enum OtaField { kOtaRadius = kBoxFields, kOtaFields };
 constexpr float kOtaMargin = 0.01f, kOtaRadii = 2.5f, kOtaIouWeight = 1.5f, kOtaLeastIou = 0x1p-23f;
 constexpr float kFocalAlpha = 0.25f;
 constexpr double kOtaPenalty = 1e6;
-constexpr float kNegligible = -87.0f;  // e to this is next to nothing, and below it come subnormals
+constexpr double kOtaVanished = 1e-30;  // a row's share of all columns below which it is looked at by itself
+constexpr float kNegligible = -87.0f;   // e to this is next to nothing, and below it come subnormals
 
 template <class V>
 LEYOLO_HD auto ota_related(V x, V y, V radius, AreaBox<V> const& target, V cx, V cy) {
@@ -60,5 +61,7 @@ LEYOLO_HD V ota_pair_cost(V sum, Focal<V> const& f, V iou, float scale) {
   V const least = cost < 0.0f ? V{} : cost;
   return least == least ? least : all<V>(__builtin_inff());
 }
+
+LEYOLO_HD float ota_log_supply(long long supply) { return log_exact(float(double(supply) + 1e-8)); }
 
 }  // namespace leyolo

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/dispatch.h"
 #include "ops/simota/simota_plan.h"
 
 namespace leyolo {
@@ -25,7 +26,7 @@ void mark(SimotaPlan const& plan, Context const& context) {
       int64_t const best = LEYOLO_PICK(select_smallest)({buffers.iou, n, most, values, picks});
       float sum = 0;
       for (int64_t i = 0; i < best; ++i) sum -= values[i];
-      k = int(std::clamp<int64_t>(int64_t(sum), 1, most));
+      k = int(whole_part(sum, most));
       found = int(LEYOLO_PICK(select_smallest)({buffers.cost, n, k, values, picks}));
     }
   });
@@ -83,30 +84,52 @@ void simota_check(char const* op, SimotaInputs const& in, Simota const& params) 
   check(std::isfinite(params.iou_weight) && std::isfinite(params.cls_weight), op,
         ": iou_weight and cls_weight must be finite, got ", params.iou_weight, " and ", params.cls_weight);
   is_xyxy(op, params.fmt);
+  check_one_device(op, in.cls_logits, {in.obj_logits, in.boxes, in.gt.boxes, in.centers, in.strides});
 }
 
-int64_t simota_workspace(SimotaInputs const& in, Simota const& params) { return SimotaPlan(in, params, nullptr).bytes; }
+int64_t simota_workspace(SimotaInputs const& in, Simota const& params) {
+  return LEYOLO_DISPATCH("simota_assign", in.cls_logits.device, simota_workspace_cpu(in, params),
+                         simota_workspace_cuda(in, params));
+}
 
 void simota_assign(SimotaInputs const& in, Assigned const& out, View workspace, Simota const& params,
                    Context const& context) {
   simota_check("simota_assign", in, params);
   check_assigned("simota_assign", out, in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
+  check_workspace("simota_assign", workspace, simota_workspace(in, params));
+  LEYOLO_DISPATCH("simota_assign", in.cls_logits.device, simota_assign_cpu(in, out, workspace, params, context),
+                  simota_assign_cuda(in, out, workspace, params, context));
+}
+
+void simota_cost(SimotaInputs const& in, View cost, View iou, View workspace, Simota const& params,
+                 Context const& context) {
+  simota_check("simota_cost", in, params);
+  check_workspace("simota_cost", workspace, simota_workspace(in, params));
+  int64_t const images = in.boxes.shape[0], anchors = in.boxes.shape[1], targets = in.gt.boxes.shape[1];
+  for (View const& v : {cost, iou})
+    check(
+        v.rank == 3 && v.dtype == DType::f32 && v.shape[0] == images && v.shape[1] == targets && v.shape[2] == anchors,
+        "simota_cost: outputs must be [B, G, A] float32, got ", v);
+  LEYOLO_DISPATCH("simota_cost", in.cls_logits.device, simota_cost_cpu(in, cost, iou, workspace, params, context),
+                  simota_cost_cuda(in, cost, iou, workspace, params, context));
+}
+
+int64_t simota_workspace_cpu(SimotaInputs const& in, Simota const& params) {
+  return SimotaPlan(in, params, nullptr).bytes;
+}
+
+void simota_assign_cpu(SimotaInputs const& in, Assigned const& out, View workspace, Simota const& params,
+                       Context const& context) {
   SimotaPlan plan(in, params, workspace.data);
-  check_workspace("simota_assign", workspace, plan.bytes);
   plan.prepare(context);
   mark(plan, context);
   settle(plan, context);
   write(plan, out, context);
 }
 
-void simota_cost(SimotaInputs const& in, View cost, View iou, View workspace, Simota const& params,
-                 Context const& context) {
-  simota_check("simota_cost", in, params);
+void simota_cost_cpu(SimotaInputs const& in, View cost, View iou, View workspace, Simota const& params,
+                     Context const& context) {
   SimotaPlan plan(in, params, workspace.data);
-  check_workspace("simota_cost", workspace, plan.bytes);
-  for (View const& v : {cost, iou})
-    check(v.rank == 3 && v.dtype == DType::f32 && v.shape[0] == plan.B && v.shape[1] == plan.G && v.shape[2] == plan.A,
-          "simota_cost: outputs must be [B, G, A] float32, got ", v);
   std::fill_n(cost.as<float>(), cost.numel(), HUGE_VALF);
   std::fill_n(iou.as<float>(), iou.numel(), 0.0f);
   plan.prepare(context);

@@ -14,11 +14,10 @@ extern void simota_mask(SimotaMaskArgs const& a) {
   }
 }
 
-// Sixteen running sums whatever the vector length, so that every instruction set adds in the same order; each carries
-// the rounding of its additions along.
+// Sixteen running sums whatever the vector length, so that every instruction set (and the GPU) adds in the same order.
 extern void simota_class_sum(SimotaSumArgs& a) {
   constexpr int kParts = 16 / kLanes;
-  vf sums[kParts] = {}, lost[kParts] = {};
+  CompensatedSum<vf> sums[kParts] = {};
   vf const objectness = splat(a.objectness);
   for (long long c = 0; c < a.classes; c += 16)
     for (int part = 0; part < kParts; ++part) {
@@ -29,13 +28,11 @@ extern void simota_class_sum(SimotaSumArgs& a) {
       else
         for (int l = 0; l < kLanes; ++l)
           if (at + l < a.classes) logits[l] = a.logits[at + l];
-      vf const term = -clamped_log(1.0f - class_probability(logits, objectness, a.with_objectness != 0));
-      vf const sum = sums[part] + term, back = sum - sums[part];
-      lost[part] += (sums[part] - (sum - back)) + (term - back);
-      sums[part] = sum;
+      sums[part].add(simota_class_term(logits, objectness, a.with_objectness != 0));
     }
   double total = 0;
-  for (int i = 0; i < 16; ++i) total += double(sums[i / kLanes][i % kLanes]) + double(lost[i / kLanes][i % kLanes]);
+  for (int i = 0; i < 16; ++i)
+    total += double(sums[i / kLanes].sum[i % kLanes]) + double(sums[i / kLanes].lost[i % kLanes]);
   a.sum = float(total);
   a.sum_low = float(total - double(a.sum));
 }

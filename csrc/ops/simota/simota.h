@@ -15,6 +15,7 @@
 #pragma once
 
 #include "core/assignment.h"
+#include "ops/simota/simota_math.h"
 
 namespace leyolo {
 
@@ -34,6 +35,13 @@ struct Simota {
   std::string fmt = "cxcywh";  // of boxes and gt.boxes
 };
 
+inline bool is_v030(Simota const& params) { return params.rule == "v030"; }
+inline float simota_radius(Simota const& params) { return is_v030(params) ? 2.5f : 1.5f; }
+inline SimotaCost simota_rule(Simota const& params) {
+  bool const older = is_v030(params);
+  return {float(params.iou_weight), float(params.cls_weight), older ? 1e5f : 1e6f, older};
+}
+
 void simota_check(char const* op, SimotaInputs const& in, Simota const& params);
 int64_t simota_workspace(SimotaInputs const& in, Simota const& params);  // bytes, after simota_check
 // score = iou.
@@ -42,5 +50,16 @@ void simota_assign(SimotaInputs const& in, Assigned const& out, View workspace, 
 // For inspection. Infinite cost and zero IoU where the anchor is no candidate or the ground truth is padding.
 void simota_cost(SimotaInputs const& in, View cost /*[B, G, A] f32*/, View iou /*[B, G, A] f32*/, View workspace,
                  Simota const& params, Context const& context);
+
+int64_t simota_workspace_cpu(SimotaInputs const& in, Simota const& params);
+int64_t simota_workspace_cuda(SimotaInputs const& in, Simota const& params);
+void simota_assign_cpu(SimotaInputs const& in, Assigned const& out, View workspace, Simota const& params,
+                       Context const& context);
+void simota_assign_cuda(SimotaInputs const& in, Assigned const& out, View workspace, Simota const& params,
+                        Context const& context);
+void simota_cost_cpu(SimotaInputs const& in, View cost, View iou, View workspace, Simota const& params,
+                     Context const& context);
+void simota_cost_cuda(SimotaInputs const& in, View cost, View iou, View workspace, Simota const& params,
+                      Context const& context);
 
 }  // namespace leyolo

@@ -34,6 +34,12 @@ LEYOLO_HD V class_difference(V p) {
   return clamped_log(1.0f - p) - clamped_log(p);
 }
 
+// -log(1 - p), what a class adds to a candidate's sum.
+template <class V>
+LEYOLO_HD V simota_class_term(V logit, V objectness, bool with_objectness) {
+  return -clamped_log(1.0f - class_probability(logit, objectness, with_objectness));
+}
+
 template <class V>
 LEYOLO_HD auto simota_candidate(V x, V y, V radius, AreaBox<V> const& target, V cx, V cy, bool inside) {
   auto const near = in_square(x, y, cx, cy, radius);

@@ -11,9 +11,8 @@ LEYOLO_SIMD(void simota_row(SimotaPairArgs const&))
 LEYOLO_SIMD(void simota_column(SimotaPairArgs const&))
 
 SimotaPlan::SimotaPlan(SimotaInputs const& inputs, Simota const& params, void* workspace) : in(inputs) {
-  bool const older = params.rule == "v030";
-  rule = {float(params.iou_weight), float(params.cls_weight), older ? 1e5f : 1e6f, older};
-  radius = older ? 2.5f : 1.5f;
+  rule = simota_rule(params);
+  radius = simota_radius(params);
   xyxy = params.fmt == "xyxy";
   B = in.cls_logits.shape[0], A = in.cls_logits.shape[1], C = in.cls_logits.shape[2], G = in.gt.boxes.shape[1];
   topk = std::min(params.topk, A);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/dispatch.h"
 #include "ops/tal/tal_args.h"
 
 namespace leyolo {
@@ -172,15 +173,26 @@ void tal_check(TalInputs const& in, Tal const& params) {
         ": alpha and beta must be finite and not negative, got ", params.alpha, " and ", params.beta);
   check(params.eps > 0, op, ": eps must be positive, got ", params.eps);
   is_xyxy(op, params.fmt);
+  check_one_device(op, in.scores, {in.boxes, in.gt.boxes, in.centers});
 }
 
-int64_t tal_workspace(TalInputs const& in, Tal const& params) { return Plan(in, params, nullptr).bytes; }
+int64_t tal_workspace(TalInputs const& in, Tal const& params) {
+  return LEYOLO_DISPATCH("tal_assign", in.scores.device, tal_workspace_cpu(in, params), tal_workspace_cuda(in, params));
+}
 
 void tal_assign(TalInputs const& in, Assigned const& out, View workspace, Tal const& params, Context const& context) {
   tal_check(in, params);
   check_assigned("tal_assign", out, in.boxes.shape[0], in.boxes.shape[1], in.gt.boxes.shape[1]);
+  check_workspace("tal_assign", workspace, tal_workspace(in, params));
+  LEYOLO_DISPATCH("tal_assign", in.scores.device, tal_assign_cpu(in, out, workspace, params, context),
+                  tal_assign_cuda(in, out, workspace, params, context));
+}
+
+int64_t tal_workspace_cpu(TalInputs const& in, Tal const& params) { return Plan(in, params, nullptr).bytes; }
+
+void tal_assign_cpu(TalInputs const& in, Assigned const& out, View workspace, Tal const& params,
+                    Context const& context) {
   Plan const plan(in, params, workspace.data);
-  check_workspace("tal_assign", workspace, plan.bytes);
   plan.prepare(context);
   for_slots(context, plan.target_offsets[plan.B], [&](int64_t begin, int64_t end, int64_t slot) {
     for (int64_t t = begin; t < end; ++t) {

@@ -32,4 +32,11 @@ int64_t tal_workspace(TalInputs const& in, Tal const& params);  // bytes, after 
 // iou = plain IoU; dynamic_k = anchors finally given to the ground truth.
 void tal_assign(TalInputs const& in, Assigned const& out, View workspace, Tal const& params, Context const& context);
 
+int64_t tal_workspace_cpu(TalInputs const& in, Tal const& params);
+int64_t tal_workspace_cuda(TalInputs const& in, Tal const& params);
+void tal_assign_cpu(TalInputs const& in, Assigned const& out, View workspace, Tal const& params,
+                    Context const& context);
+void tal_assign_cuda(TalInputs const& in, Assigned const& out, View workspace, Tal const& params,
+                     Context const& context);
+
 }  // namespace leyolo

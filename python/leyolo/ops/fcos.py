@@ -23,7 +23,7 @@ def fcos_reference(
     fmt: str = "xyxy",
 ) -> Tensor:
     """``gt_index`` [A] of one image in plain torch."""
-    gt_index = torch.full((len(centers),), -1)
+    gt_index = torch.full((len(centers),), -1, device=centers.device)
     centers, corners = centers.float(), box_corners(gt_boxes, fmt)
     middle = (corners[:, :2] + corners[:, 2:]) * 0.5 if fmt == "xyxy" else gt_boxes[:, :2].float()
     reach = radius * strides.float()[None, :, None]

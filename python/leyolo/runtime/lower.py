@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import leyolo._C as C
 from leyolo.models.config import IMAGE, ModelConfig
 from leyolo.runtime.chains import Streaming, chains
+from leyolo.runtime.cuda import Gpu, blocks, pack_conv2d, pack_depthwise
 from leyolo.runtime.dtype import Dtype
 from leyolo.runtime.fold import Weights
 from leyolo.runtime.program import CONV2D, INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot, Step
@@ -29,6 +30,7 @@ class Network:
         folded: from :func:`leyolo.runtime.fold.fold`.
         dtype: of weights and maps; see :class:`leyolo.runtime.Engine`.
         share: of the second-level cache that maps and windows may take (:class:`leyolo.runtime.chains.Streaming`).
+        gpu: for the kernels of this GPU; None: for those of this machine's CPU.
     """
 
     def __init__(
@@ -40,21 +42,24 @@ class Network:
         *,
         dtype: Dtype = "float32",
         share: float = Streaming.share,
+        gpu: Gpu | None = None,
     ) -> None:
         self.config, self.head, self.num_classes, self.share = config, head, num_classes, share
-        self.bf16 = dtype == "bfloat16"
+        self.dtype, self.gpu = dtype, gpu
+        self.bf16 = dtype == "bfloat16" and gpu is None
         self.weights: list[Packed] = []
         self.box_layers: list[NDArray[np.float32]] = []
         """The last layer of the box branch of every level, packed for ``detect_decode_features``, which is float32 in
         every dtype; leyolo head only."""
-        # With a bfloat16 map between the two parts of a split sum voc100's mAP at 480 fell by 0.003.
-        self.splits = {} if self.bf16 else splits(config)
+        # With a bfloat16 map between the two parts of a split sum voc100's mAP at 480 fell by 0.003; on a GPU the whole
+        # bottleneck is one kernel.
+        self.splits = {} if self.bf16 or gpu else splits(config)
         self._folded = split_weights(self.splits, folded)
         self._layers: dict[tuple[str, ...], tuple[int, int]] = {}
         self._programs: dict[tuple[int, int, int, bool, bool], Program] = {}
         smallest = max(config.strides)
         self.program(smallest, smallest)  # packs every weight: later programs only look them up
-        if head == "leyolo":
+        if head == "leyolo" and gpu is None:
             self.program(smallest, smallest, features=True)
             self.box_layers = [C.conv2d_pack(*folded[f"head.box.{level}.3"]) for level in range(len(config.strides))]
         self._folded = {}
@@ -72,8 +77,11 @@ class Network:
         Their result is the logits [A, K]; with ``features`` (leyolo head only), what the last box layers read
         [A, box_width], and behind it the class logits [A, C].
 
-        threads: that will share an image. from_bytes: the image is uint8 0..255 instead of float32 0..1.
+        threads: that will share an image. from_bytes: the image is uint8 0..255 instead of float32 0..1 (on a GPU the
+        program is the same for both).
         """
+        if self.gpu is not None:
+            threads, from_bytes = 1, False
         key = height, width, threads, from_bytes, features
         if key not in self._programs:
             multiple = max(self.config.strides)
@@ -104,6 +112,9 @@ class Network:
                 continue
             weight, bias = (np.concatenate([self._folded[n][i] for n in names[step.weight]]) for i in (0, 1))
             dense = step.kind == CONV2D
+            if self.gpu is not None:
+                self.weights.append((pack_conv2d if dense else pack_depthwise)(weight, bias, self.dtype))
+                continue
             if not self.bf16:
                 self.weights.append((C.conv2d_pack if dense else C.depthwise_pack)(weight, bias))
                 continue
@@ -153,7 +164,10 @@ class _Lowering:
             lower = self._yolox_level if self.network.head == "yolox" else self._leyolo_level
             self._each_level(lower, (self.network.outputs,))
             shape = anchors, self.network.outputs
-        return self.builder.finish(shape, chains(self.builder.steps, streaming))
+        steps, gpu = self.builder.steps, self.network.gpu
+        if gpu is not None:
+            return self.builder.finish(shape, blocks=blocks(steps, gpu, self.network.dtype))
+        return self.builder.finish(shape, chains(steps, streaming))
 
     def _into(self, index: int) -> Slot | None:
         """Where layer ``index`` has to write, if that is decided by a concatenation."""

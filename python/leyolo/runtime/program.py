@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from leyolo.runtime.chains import Chain
 
-CONV2D, DEPTHWISE, MAX_POOL, UPSAMPLE2X, CHAIN, UNIT = range(6)
+CONV2D, DEPTHWISE, MAX_POOL, UPSAMPLE2X, CHAIN, UNIT, BLOCK = range(7)
 ARENA, INPUT, OUTPUT, WINDOW = range(4)
 _FIELDS = 23
 NONE, SILU = 0, 1
@@ -96,6 +96,15 @@ class Program:
     shape: tuple[int, ...]
     names: tuple[str, ...]
 
+    @property
+    def launches(self) -> tuple[str, ...]:
+        """The name of every kernel that CUDA runs."""
+        found, i = [], 0
+        while i < len(self.steps):
+            found.append(self.names[i])
+            i += 1 + (int(self.steps[i, 1]) if self.steps[i, 0] == BLOCK else 0)
+        return tuple(found)
+
 
 @dataclass
 class Builder:
@@ -163,11 +172,18 @@ class Builder:
         y = Slot.whole(self.buffer(x.buffer.height, x.buffer.width, channels or x.channels))
         return self._add(Step(UNIT, x, y, 1, 1, name="image"))
 
-    def finish(self, shape: tuple[int, ...], chains: Sequence[Chain] = ()) -> Program:
-        """Places the buffers; the steps of ``chains`` (in order) run row by row."""
+    def finish(
+        self, shape: tuple[int, ...], chains: Sequence[Chain] = (), blocks: Sequence[tuple[int, int]] = ()
+    ) -> Program:
+        """Places the buffers; the steps of ``chains`` (in order) run row by row, those of ``blocks`` (first and last)
+        as one kernel."""
         starts = {chain.first: chain for chain in chains}
+        lengths = {first: last - first + 1 for first, last in blocks}
         for chain in chains:
-            self._into_windows(chain)
+            self._into_windows(chain.first, chain.last)
+            self.buffers.append(chain.window)
+        for first, last in blocks:
+            self._into_windows(first, last)
         size = _place(self.buffers)
         rows, names = [], []
         window_rows: dict[int, int] = {}
@@ -178,21 +194,23 @@ class Builder:
                 rows.append(head + [0] * (_FIELDS - len(head)))
                 names.append(f"chain of {c.last - c.first + 1}")
                 window_rows = dict(enumerate(c.rows, c.first))
+            if i in lengths:
+                rows.append([BLOCK, lengths[i]] + [0] * (_FIELDS - 2))
+                names.append(step.name.removesuffix(".expand").removesuffix(".depthwise"))
             rows.append(step.row(window_rows.get(i, 0)))
             names.append(step.name)
         return Program(np.array(rows, np.int64), max(size, 1), shape, tuple(names))
 
-    def _into_windows(self, chain: Chain) -> None:
-        """Its steps run side by side: what they read and write lives as long as all of them."""
-        steps = self.steps[chain.first : chain.last + 1]
+    def _into_windows(self, first: int, last: int) -> None:
+        """These steps run side by side: what they read and write lives as long as all of them."""
+        steps = self.steps[first : last + 1]
         for step in steps[:-1]:
             step.y.buffer.space = WINDOW
             self.buffers.remove(step.y.buffer)
-        self.buffers.append(chain.window)
         for step in steps:
             for slot in step.slots:
-                slot.buffer.first = min(slot.buffer.first, chain.first)
-                slot.buffer.last = max(slot.buffer.last, chain.last)
+                slot.buffer.first = min(slot.buffer.first, first)
+                slot.buffer.last = max(slot.buffer.last, last)
 
 
 def _place(buffers: list[Buffer]) -> int:

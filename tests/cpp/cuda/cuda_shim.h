@@ -3,10 +3,12 @@
 // are then compiled by the C++ compiler, and kernels read as they do for nvcc.
 //
 // LEYOLO_SHIM_SEED=n (0: threads and blocks in order) shuffles the order of the threads that may run, and of the
-// blocks. Fresh shared memory holds 0xff (NaN). Wrong use of barriers ends the program with a message that names the
-// lines. Under ThreadSanitizer only barriers, fences and the ends of launches order anything: a race between two CUDA
-// threads is reported by its lines. __threadfence() pairs with any other __threadfence() of the launch: "write, fence,
-// atomic" in the writers and "atomic, fence, read" in the last block.
+// blocks. LEYOLO_SHIM_RECORD=file collects which kernels have run. Fresh shared memory holds 0xff
+// (NaN). Wrong use of barriers ends the program with a message that names the lines.
+//
+// Under ThreadSanitizer only barriers, fences and the ends of launches order anything: a race between two CUDA threads
+// is reported by its lines. Atomics order something only together with __threadfence(): "write, fence, atomic" in the
+// writers and "atomic, fence, read" in the last block.
 //
 // Instructions of a whole warp (mma, ldmatrix) are written with shim::Exchange: every lane brings a value, waits for
 // the others named in the mask, and may then read what each of them brought:
@@ -28,6 +30,8 @@ namespace shim {
 struct Thread {
   uint3 index{};
   unsigned rank = 0;  // within the block
+  bool fenced = false;
+  void* atomic = nullptr;  // the last one since then
 };
 
 struct Grid {
@@ -41,7 +45,7 @@ extern Grid grid;
 inline unsigned lane() { return running->rank % 32; }
 
 // Runs body(state) once per CUDA thread; throws std::runtime_error where a GPU would refuse the launch.
-void run(char const* name, dim3 grid, dim3 block, size_t shared, void (*body)(void*), void* state);
+void run(char const* name, void const* kernel, dim3 grid, dim3 block, size_t shared, void (*body)(void*), void* state);
 
 // Shared memory of the running block: the same for all its threads, filled with 0xff when the first one asks.
 void* shared_memory(void const* key, size_t bytes);
@@ -50,6 +54,11 @@ void* dynamic_shared_memory();
 void sync_block(char const* file, int line);
 int sync_block_count(bool vote, char const* file, int line);
 void fence();
+#ifdef __SANITIZE_THREAD__
+void order_atomic(void* address);
+#else
+inline void order_atomic(void*) {}
+#endif
 
 constexpr size_t kSlot = 64;  // bytes that a lane can bring
 struct Group;
@@ -148,6 +157,7 @@ inline unsigned __activemask() = delete;  // what it answers is left open by CUD
 // Relaxed, as on the GPU: they order nothing else.
 template <class T, class F>
 T shim_atomic(T* address, F&& next) {
+  shim::order_atomic(address);
   T before;
   __atomic_load(address, &before, __ATOMIC_RELAXED);
   T after = next(before);
@@ -182,6 +192,7 @@ SHIM_ATOMIC(atomicExch, float, ((void)old, value))
 #undef SHIM_ATOMIC
 template <class T>
 T atomicCAS(T* address, T expected, T value) {
+  shim::order_atomic(address);
   __atomic_compare_exchange(address, &expected, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
   return expected;
 }

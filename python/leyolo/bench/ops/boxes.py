@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -43,6 +43,9 @@ class Scene:
     gt_counts: Tensor
     centers: Tensor
     strides: Tensor
+
+    def to(self, device: str) -> Scene:
+        return Scene(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def scene_bytes(images: int, objects: int, imgsz: int) -> int:

@@ -40,7 +40,7 @@ def _build(objects: int, imgsz: int, threads: int) -> dict[str, Contestant]:
             ),
             lambda assignment: [assignment.gt_index[0]],
         ),
-        "torch": Contestant(lambda: _torch(s)),
+        "torch": Contestant(lambda: image_in_torch(s)),
     }
 
 
@@ -49,12 +49,12 @@ def _focal(logits: Tensor, present: bool) -> Tensor:
     return 0.25 * (1 - p).square() * F.softplus(-logits) if present else 0.75 * p.square() * F.softplus(logits)
 
 
-def _torch(s: Scene) -> Tensor:
-    gt, labels, logits, anchors = s.gt_boxes[0], s.gt_labels[0], s.cls_logits[0], len(s.centers)
+def image_in_torch(s: Scene, b: int = 0) -> Tensor:
+    gt, labels, logits, anchors = s.gt_boxes[b], s.gt_labels[b], s.cls_logits[b], len(s.centers)
     middle, radius = (gt[:, :2] + gt[:, 2:]) / 2, 2.5 * s.strides[None, :, None]
     near = torch.cat([s.centers - (middle[:, None] - radius), middle[:, None] + radius - s.centers], 2).amin(2) > 0
     central = near & (sides(s.centers, gt).amin(2) > 0.01)
-    iou = iou_matrix(gt, s.boxes[0], "xyxy")
+    iou = iou_matrix(gt, s.boxes[b], "xyxy")
     absent = _focal(logits, False)
     background = absent.sum(1)
     cost = (_focal(logits, True) - absent)[:, labels].t() + background
@@ -62,7 +62,7 @@ def _torch(s: Scene) -> Tensor:
     cost = torch.cat([cost, background[None]])
     supply = (iou * central).topk(20, 1).values.sum(1).int().clamp(min=1)
     mu = torch.cat([supply, (anchors - supply.sum()).clamp(min=0)[None]]).float()
-    u, v = torch.ones(len(gt) + 1), torch.ones(anchors)
+    u, v = torch.ones_like(mu), torch.ones_like(background)
     for _ in range(ITERATIONS):
         v = v - EPS * ((u[:, None] + v - cost) / EPS).logsumexp(0)
         u = u + EPS * ((mu + 1e-8).log() - ((u[:, None] + v - cost) / EPS).logsumexp(1))

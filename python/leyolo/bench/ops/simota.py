@@ -43,14 +43,14 @@ def _build(rule: str, images: int, objects: int, imgsz: int, threads: int) -> di
             ),
             lambda assignment: [assignment.gt_index],
         ),
-        "torch, closed form": Contestant(lambda: _torch(s, rule, closed=True)),
+        "torch, closed form": Contestant(lambda: in_torch(s, rule, closed=True)),
     }
     if not (rule == "v030" and objects >= 1000):  # 11 GB
-        found["torch, as published"] = Contestant(lambda: _torch(s, rule, closed=False))
+        found["torch, as published"] = Contestant(lambda: in_torch(s, rule, closed=False))
     return found
 
 
-def _torch(s: Scene, rule: str, closed: bool) -> Tensor:
+def in_torch(s: Scene, rule: str, closed: bool) -> Tensor:
     return torch.stack([_image(s, b, rule, closed) for b in range(len(s.boxes))])
 
 
@@ -83,6 +83,6 @@ def _image(s: Scene, b: int, rule: str, closed: bool) -> Tensor:
         best = cost[:, crowded].argmin(0)
         taken[:, crowded] = False
         taken[best, crowded] = True
-    result = torch.full((s.boxes.shape[1],), -1)
+    result = torch.full((s.boxes.shape[1],), -1, device=s.boxes.device)
     result[anchors] = torch.where(taken.any(0), taken.int().argmax(0), -1)
     return result

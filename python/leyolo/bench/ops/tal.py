@@ -38,13 +38,13 @@ def _build(images: int, objects: int, imgsz: int, threads: int) -> dict[str, Con
             lambda assignment: [assignment.gt_index, (1000 * assignment.score).round()],
         ),
         "torch": Contestant(
-            lambda: tuple(map(torch.stack, zip(*(_image(s, scores, b) for b in range(images)), strict=True))),
+            lambda: tuple(map(torch.stack, zip(*(image_in_torch(s, scores, b) for b in range(images)), strict=True))),
             lambda found: [found[0], (1000 * found[1]).round()],
         ),
     }
 
 
-def _image(s: Scene, scores: Tensor, b: int, topk: int = 10) -> tuple[Tensor, Tensor]:
+def image_in_torch(s: Scene, scores: Tensor, b: int, topk: int = 10) -> tuple[Tensor, Tensor]:
     gt = s.gt_boxes[b]
     inside = sides(s.centers, gt).amin(2) > 1e-9
     overlap = complete_iou_matrix(gt, s.boxes[b]).clamp_(min=0) * inside

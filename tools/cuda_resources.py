@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Compiles every CUDA kernel for the shipped architectures, and holds what ptxas says against a table.
+
+The table (tests/cuda/resources.json) has registers, stack, spills and static shared memory of every kernel. Needs nvcc
+and c++filt, no GPU.
+
+    tools/cuda_resources.py                  # a new spill, a larger stack, 10 % more registers: exit 1
+    tools/cuda_resources.py --arch 90        # one, while developing
+    tools/cuda_resources.py --update         # writes the table
+    tools/cuda_resources.py --ran FILE       # also: kernels that no test has run (FILE is LEYOLO_SHIM_RECORD's)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "tests" / "cuda" / "resources.json"
+ARCHITECTURES = ["80", "86", "89", "90", "100", "120"]
+
+
+class Use(NamedTuple):
+    registers: int
+    stack: int
+    spill_stores: int
+    spill_loads: int
+    shared: int
+
+
+Kernels = dict[str, dict[str, Use]]  # name -> architecture -> what it uses
+
+
+def sources() -> list[Path]:
+    return sorted([*ROOT.glob("csrc/core/*.cu"), *ROOT.glob("csrc/ops/*/*.cu")])
+
+
+def demangle(names: list[str]) -> list[str]:
+    result = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True)
+    return result.stdout.splitlines()
+
+
+def short(name: str) -> str:
+    """``void leyolo::(anonymous namespace)::kernel<(leyolo::Kind)1, float>(float*)`` -> ``kernel<(Kind)1, float>``."""
+    name = re.sub(r"^void ", "", name.replace("(anonymous namespace)::", "").replace("leyolo::", ""))
+    depth = 0
+    for i, c in enumerate(name):
+        depth += (c == "<") - (c == ">")
+        if c == "(" and depth == 0:
+            return name[:i]
+    return name
+
+
+def parse(said: str) -> Kernels:
+    """The kernels of ``ptxas -v``."""
+    found: list[tuple[str, str, Use]] = []
+    for part in re.split(r"ptxas info\s*: Compiling entry function ", said)[1:]:
+        head = re.match(r"'(\w+)' for 'sm_(\d+)a?'", part)
+        assert head, part
+        own = part[part.find(f"Function properties for {head[1]}") :]
+        stack = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", own)
+        used = re.search(r"Used (\d+) registers.*", own)
+        assert stack, part
+        assert used, part
+        shared = re.search(r"(\d+) bytes smem", used[0])
+        use = Use(int(used[1]), int(stack[1]), int(stack[2]), int(stack[3]), int(shared[1]) if shared else 0)
+        found.append((head[1], head[2], use))
+    kernels: Kernels = {}
+    for name, (_, arch, use) in zip(demangle([f[0] for f in found]), found, strict=True):
+        kernels.setdefault(short(name), {})[arch] = use
+    return kernels
+
+
+def compile_one(path: Path, architectures: list[str]) -> Kernels:
+    command = ["nvcc", "-std=c++20", "-fatbin", "-Icsrc", "-DLEYOLO_WITH_CUDA", "--expt-relaxed-constexpr"]
+    command += ["-Xptxas", "-v", "-Werror", "all-warnings", "-o", os.devnull, str(path.relative_to(ROOT))]
+    for arch in architectures:
+        code = f"[sm_{arch},compute_{arch}]" if arch == ARCHITECTURES[-1] else f"sm_{arch}"
+        command += ["-gencode", f"arch=compute_{arch},code={code}"]
+    if path.name.endswith(".exact.cu"):
+        command.append("--fmad=false")
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(f"{path.relative_to(ROOT)} does not compile:\n{result.stderr}")
+    return parse(result.stderr)
+
+
+def nvcc_version() -> str:
+    said = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"release ([\d.]+)", said)
+    return match[1] if match else "unknown"
+
+
+def read_table(path: Path) -> tuple[str, dict[str, Kernels]]:
+    data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"nvcc": "", "kernels": {}}
+    files = {
+        file: {
+            name: {arch: Use(*use) for group, use in by_arch.items() for arch in group.split()}
+            for name, by_arch in kernels.items()
+        }
+        for file, kernels in data["kernels"].items()
+    }
+    return data["nvcc"], files
+
+
+def write_table(path: Path, version: str, files: dict[str, Kernels]) -> None:
+    """One line for a kernel; architectures that use the same share an entry."""
+    parts = []
+    for file in sorted(files):
+        lines = []
+        for name in sorted(files[file]):
+            groups: dict[Use, list[str]] = {}
+            for arch in ARCHITECTURES:
+                if arch in files[file][name]:
+                    groups.setdefault(files[file][name][arch], []).append(arch)
+            entry = json.dumps({" ".join(archs): list(use) for use, archs in groups.items()})
+            lines.append(f"      {json.dumps(name)}: {entry}")
+        parts.append(f"    {json.dumps(file)}: {{\n" + ",\n".join(lines) + "\n    }")
+    fields = json.dumps(list(Use._fields))
+    body = ",\n".join(parts)
+    path.write_text(f'{{\n  "nvcc": "{version}",\n  "fields": {fields},\n  "kernels": {{\n{body}\n  }}\n}}\n')
+
+
+def compare(file: str, now: Kernels, before: Kernels) -> list[str]:
+    """What got worse, in words."""
+    worse = []
+    for name, by_arch in now.items():
+        for arch, use in by_arch.items():
+            where = f"{file}: {name}, sm_{arch}"
+            old = before.get(name, {}).get(arch)
+            if old is None:
+                worse.append(f"{where}: not in the table; {use}")
+                continue
+            if use.registers > 1.1 * old.registers:
+                worse.append(f"{where}: {use.registers} registers, were {old.registers}")
+            for field in ("stack", "spill_stores", "spill_loads", "shared"):
+                if getattr(use, field) > getattr(old, field):
+                    worse.append(f"{where}: {getattr(use, field)} bytes {field}, were {getattr(old, field)}")
+    worse += [f"{file}: {name}: in the table, but no longer in the code" for name in before.keys() - now.keys()]
+    return worse
+
+
+def ran_kernels(record: Path) -> set[str]:
+    """Names, without template arguments, behind the lines "binary, address" that the shim has left."""
+    addresses: dict[str, set[int]] = {}
+    for line in record.read_text().splitlines():
+        binary, address = line.split("\t")
+        addresses.setdefault(binary, set()).add(int(address, 16))
+    names = set()
+    for binary, wanted in addresses.items():
+        listing = subprocess.run(["nm", "-C", "--defined-only", binary], capture_output=True, text=True, check=True)
+        for line in listing.stdout.splitlines():
+            address, _, name = line.split(" ", 2)
+            if int(address, 16) in wanted:
+                names.add(re.sub(r"<.*", "", short(name)))
+    return names
+
+
+def not_run(files: dict[str, Kernels], names: set[str]) -> list[str]:
+    known = {(file, re.sub(r"<.*", "", name)) for file, kernels in files.items() for name in kernels}
+    return [f"{file}: {name} was run by no test" for file, name in sorted(known) if name not in names]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES, metavar="CC")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--update", action="store_true")
+    parser.add_argument("--ran", type=Path)
+    arguments = parser.parse_args()
+    if arguments.update and arguments.arch != ARCHITECTURES:
+        parser.error("the table is written for all architectures")
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        compiled = pool.map(lambda path: compile_one(path, arguments.arch), sources())
+        files = {str(p.relative_to(ROOT / "csrc")): k for p, k in zip(sources(), compiled, strict=True)}
+    total = sum(map(len, files.values()))
+    version = nvcc_version()
+    print(f"{total} kernels in {len(files)} files compile for sm_{', sm_'.join(arguments.arch)} (nvcc {version})")
+    if arguments.update:
+        write_table(TABLE, version, files)
+        print(f"wrote {TABLE.relative_to(ROOT)}")
+        return 0
+    made_with, table = read_table(TABLE)
+    worse = [line for file, kernels in files.items() for line in compare(file, kernels, table.get(file, {}))]
+    worse += [f"{file}: in the table, but there is no such file" for file in table.keys() - files.keys()]
+    lines = not_run(files, ran_kernels(arguments.ran)) if arguments.ran else []
+    if worse and made_with != version:
+        print(f"the table was made with nvcc {made_with}, so these differences are no failure:")
+        print("\n".join(worse))
+    else:
+        lines += worse
+    for line in lines:
+        print(line, file=sys.stderr)
+    if lines:
+        print("if that is meant: tools/cuda_resources.py --update, and say why in the commit", file=sys.stderr)
+    else:
+        print("registers, stack, spills and shared memory are as in the table")
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
