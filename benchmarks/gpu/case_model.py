@@ -19,6 +19,7 @@ from leyolo.models.transfer import from_torch, to_torch
 from leyolo.predict.gpu import GpuEngine
 from leyolo.predict.pipeline import Settings
 from leyolo.runtime.cuda import Gpu
+from leyolo.runtime.program import BLOCK, CHAIN, WINDOW
 from leyolo.weights import Checkpoint, load
 
 GOALS_US = {1: 150.0, 8: 200.0, 32: 600.0, 64: 1150.0}
@@ -44,13 +45,12 @@ def module(network: nn.Module, x: Tensor) -> Callable[[], Tensor]:
 
 def arena_bytes(network: FusedNetwork, size: int, images: int) -> int:
     """That the steps read and write, each once; weights besides."""
-    steps = network._network.program(size, size).steps
     values = 0
-    for row in steps:
-        if row[0] in (4, 6):
+    for row in network._network.program(size, size).steps.tolist():
+        if row[0] in (CHAIN, BLOCK):
             continue
-        values += int(row[4] * row[5] * row[6]) * (row[1] != 3) + int(row[10] * row[11] * row[12]) * (row[7] != 3)
-        values += int(row[10] * row[11] * row[12]) * (row[17] >= 0)
+        x, y = row[4] * row[5] * row[6], row[10] * row[11] * row[12]
+        values += x * (row[1] != WINDOW) + y * (row[7] != WINDOW) + y * (row[17] >= 0)
     return 2 * images * values + sum(w.numel() * w.element_size() for w in network._weights)
 
 
@@ -61,10 +61,11 @@ def cases(device: str, quick: bool) -> Iterator[GpuCase]:
     name = str(dtype).removeprefix("torch.")
     ours = FusedNetwork(weights, name, device=device)
     staged = FusedNetwork(weights, name, device=device, gpu=Gpu(fuse=False) if on_gpu else None)
-    eager = to_torch(weights).eval().to(device, dtype).fold().to(memory_format=torch.channels_last)
+    eager, folded = (to_torch(weights).eval().to(device, dtype, memory_format=torch.channels_last) for _ in range(2))
+    folded.fold()
     compiled: Any = None
     if on_gpu and not quick:
-        compiled = torch.compile(eager, mode="max-autotune-no-cudagraphs", dynamic=False)
+        compiled = torch.compile(folded, mode="max-autotune-no-cudagraphs", dynamic=False)
     largest = float(module(eager, torch.rand(1, 3, size, size, device=device, dtype=dtype))().abs().max())
     for images in (1, 8, 32, 64) if on_gpu else (1, 2):
         x = torch.rand(images, 3, size, size, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
@@ -72,6 +73,7 @@ def cases(device: str, quick: bool) -> Iterator[GpuCase]:
             OURS: module(ours, x),
             "leyolo, a kernel per convolution": module(staged, x),
             "torch eager": module(eager, x),
+            "torch eager, BatchNorm folded": module(folded, x),
         }
         if compiled is not None:
             contestants["torch.compile"] = module(compiled, x)

@@ -115,6 +115,21 @@ NEAR: dict[str, tuple[Call, Inputs]] = {
         (boxes(300), boxes(300, seed=1)),
     ),
 }
+FEATURES = uniform(2, 16, 11, 13, low=-1)
+WEIGHTS = tuple(
+    uniform(*shape, seed=3, low=-0.3, high=0.3) for shape in ((40, 16, 1, 1), (40, 1, 5, 5), (24, 40, 1, 1))
+)
+NEAR |= {
+    f"conv2d, kernel {k}": (
+        partial(ops.conv2d, padding=k // 2, activation="silu"),
+        (FEATURES, uniform(24, 16, k, k, seed=4, low=-0.3, high=0.3), uniform(24, seed=5)),
+    )
+    for k in (1, 3)
+}
+NEAR["inverted_bottleneck"] = (
+    lambda x, expand, depthwise, project: ops.inverted_bottleneck(x, expand, None, depthwise, None, project, None),
+    (FEATURES, *WEIGHTS),
+)
 # The size of the result has to reach the host.
 WAITING: dict[str, tuple[Call, Inputs]] = {
     "nms": (partial(ops.nms, iou_threshold=0.5), (boxes(300), uniform(300))),
