@@ -1,8 +1,8 @@
 // A whole network in one call: a list of fused steps over one arena. Nothing is copied for a concatenation: its
-// producers write into slices of one buffer (a pixel pitch larger than their channels). On the CPU a 1x1 convolution of
-// an upsampled map runs at the low resolution and is added into the one over the other channels. Wide maps never exist
-// as a whole: a chain of steps runs row by row (core/stream.h), a block of them as one CUDA kernel. On the CPU the
-// images of a batch go one after another, or one per thread; on CUDA a step runs for all of them.
+// producers write into slices of one buffer (a pixel pitch larger than their channels). A 1x1 convolution of an
+// upsampled map runs at the low resolution and is added into the one over the other channels. Wide maps never exist as
+// a whole: a chain of steps runs row by row (core/stream.h), a block of them as one CUDA kernel. On the CPU the images
+// of a batch go one after another, or one per thread; on CUDA a step runs for all of them.
 #pragma once
 
 #include "core/context.h"

@@ -45,7 +45,7 @@ void check_residual(int64_t i, int64_t const* s, int64_t arena_size) {
 
 void check_addend(int64_t i, int64_t const* s, Sizes const& sizes) {
   if (s[kAddendOffset] < 0) return;
-  check(sizes.values == DType::f32 && !sizes.cuda, "forward: step ", i, ": only float32 maps on the CPU have addends");
+  check(!sizes.cuda && sizes.values == DType::f32, "forward: step ", i, ": only float32 maps on the CPU have addends");
   check(Step(s[kKind]) == Step::conv2d && s[kKernel] == 1 && s[kStride] == 1, "forward: step ", i,
         ": only a 1x1 convolution of stride 1 has an addend");
   int64_t const height = s[kOutHeight], width = s[kOutWidth];

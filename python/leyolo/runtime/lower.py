@@ -51,8 +51,9 @@ class Network:
         self.box_layers: list[NDArray[np.float32]] = []
         """The last layer of the box branch of every level, packed for ``detect_decode_features``, which is float32 in
         every dtype; leyolo head only."""
-        # With a bfloat16 map between the two parts of a split sum voc100's mAP at 480 fell by 0.003.
-        self.splits = {} if self.bf16 or gpu is not None else splits(config)
+        # With a bfloat16 map between the two parts of a split sum voc100's mAP at 480 fell by 0.003; on a GPU the whole
+        # bottleneck is one kernel.
+        self.splits = {} if self.bf16 or gpu else splits(config)
         self._folded = split_weights(self.splits, folded)
         self._layers: dict[tuple[str, ...], tuple[int, int]] = {}
         self._programs: dict[tuple[int, int, int, bool, bool], Program] = {}
