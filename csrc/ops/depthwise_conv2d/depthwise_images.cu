@@ -31,12 +31,13 @@ __global__ void __launch_bounds__(kThreads, 4)
     if (i < 0 || i >= s.height) continue;
     T const* const from = x + image * s.x_image + (int64_t(i) * s.width + left) * s.x_pitch + channel;
     T const* const taps = weight + ky * K * s.row + channel;
-    depthwise_row<K, STRIDE>(
-        sum,
-        [&](int j) {
-          return left + j >= 0 && left + j < s.width ? load2(from + int64_t(j) * s.x_pitch) : float2{0, 0};
-        },
-        [&](int j) { return load2(taps + j * s.row); });
+    float2 in[(kStrip - 1) * STRIDE + K], w[K];
+#pragma unroll
+    for (int j = 0; j < K; ++j) w[j] = load2(taps + j * s.row);
+#pragma unroll
+    for (int j = 0; j < (kStrip - 1) * STRIDE + K; ++j)
+      in[j] = left + j >= 0 && left + j < s.width ? load2(from + int64_t(j) * s.x_pitch) : float2{0, 0};
+    depthwise_row<K, STRIDE>(sum, in, w);
   }
   Y* const to = y + image * s.y_image + (int64_t(row) * s.out_width + column) * s.y_pitch + channel;
 #pragma unroll

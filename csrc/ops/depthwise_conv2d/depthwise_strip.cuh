@@ -7,14 +7,10 @@ namespace leyolo {
 
 constexpr int kStrip = 4;  // output pixels
 
-// Adds one row of the window: `inputs` gives pixel j of the input row, `weights` tap j of the row of the kernel.
-template <int K, int STRIDE, class Inputs, class Weights>
-__device__ __forceinline__ void depthwise_row(float2 (&sum)[kStrip], Inputs&& inputs, Weights&& weights) {
-  float2 w[K], in[(kStrip - 1) * STRIDE + K];
-#pragma unroll
-  for (int j = 0; j < K; ++j) w[j] = weights(j);
-#pragma unroll
-  for (int j = 0; j < (kStrip - 1) * STRIDE + K; ++j) in[j] = inputs(j);
+// Adds one row of the window: `in`, the pixels of the input row, `w`, the taps of the row of the kernel.
+template <int K, int STRIDE>
+__device__ __forceinline__ void depthwise_row(float2 (&sum)[kStrip], float2 const (&in)[(kStrip - 1) * STRIDE + K],
+                                              float2 const (&w)[K]) {
 #pragma unroll
   for (int i = 0; i < kStrip; ++i)
 #pragma unroll

@@ -51,24 +51,38 @@ struct Memory {
   }
 };
 
-template <class T, int K, int STRIDE>
+// A thread makes two channels of four columns of one or two rows: what the rows share is read once.
+template <class T, int K, int STRIDE, int ROWS>
 __device__ __forceinline__ void filter(T const* expanded, T const* weights, float const* bias, T* filtered, int slice,
                                        Sizes const& s) {
-  int const strips = s.columns / kStrip, items = s.rows * strips * (kSlice / 2);
+  constexpr int kInputs = (kStrip - 1) * STRIDE + K;
+  int const strips = s.columns / kStrip, items = s.rows / ROWS * strips * (kSlice / 2);
   for (int item = int(threadIdx.x); item < items; item += int(blockDim.x)) {
-    int const channel = item % (kSlice / 2) * 2, strip = item / (kSlice / 2), row = strip / strips,
-              column = (strip - row * strips) * kStrip;
+    int const channel = item % (kSlice / 2) * 2, strip = item / (kSlice / 2), line = strip / strips, row = ROWS * line,
+              column = (strip - line * strips) * kStrip;
     float2 const b = slice + channel < s.middle ? load2(bias + slice + channel) : float2{0, 0};
-    float2 sum[kStrip] = {b, b, b, b};
-    T const* from = expanded + (row * STRIDE * s.in_columns + column * STRIDE) * kSlice + channel;
-    T const* taps = weights + channel;
+    float2 sum[ROWS][kStrip], w[K][K];
 #pragma unroll
-    for (int ky = 0; ky < K; ++ky, from += s.in_columns * kSlice, taps += K * kSlice)
-      depthwise_row<K, STRIDE>(
-          sum, [&](int j) { return load2(from + j * kSlice); }, [&](int j) { return load2(taps + j * kSlice); });
+    for (int i = 0; i < ROWS * kStrip; ++i) sum[i / kStrip][i % kStrip] = b;
+    T const* from = expanded + (row * STRIDE * s.in_columns + column * STRIDE) * kSlice + channel;
+#pragma unroll
+    for (int i = 0; i < K + (ROWS - 1) * STRIDE; ++i, from += s.in_columns * kSlice) {
+      float2 in[kInputs];
+#pragma unroll
+      for (int j = 0; j < kInputs; ++j) in[j] = load2(from + j * kSlice);
+      if (i < K) {
+#pragma unroll
+        for (int j = 0; j < K; ++j) w[i][j] = load2(weights + channel + (i * K + j) * kSlice);
+        depthwise_row<K, STRIDE>(sum[0], in, w[i]);
+      }
+      if constexpr (ROWS == 2)
+        if (i >= STRIDE) depthwise_row<K, STRIDE>(sum[1], in, w[i - STRIDE]);
+    }
     T* const to = filtered + (row * s.columns + column) * kRow + channel;
 #pragma unroll
-    for (int i = 0; i < kStrip; ++i) store2(activate2(sum[i], s.activation), to + i * kRow);
+    for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+      for (int i = 0; i < kStrip; ++i) store2(activate2(sum[r][i], s.activation), to + (r * s.columns + i) * kRow);
   }
 }
 
@@ -161,6 +175,7 @@ __global__ void __launch_bounds__(512, 1)
   copy_async_wait<0>();
   __syncthreads();
 
+  constexpr int kRows = GROUPS < 4 ? 2 : 1;  // as many as there are registers for
   float sum[GROUPS][4][4] = {};
   T *weights = m.weights, *next = m.weights + m.stage;
   for (int slice = 0; slice < s.middle; slice += kSlice) {
@@ -175,10 +190,10 @@ __global__ void __launch_bounds__(512, 1)
     if (slice + kSlice < s.middle) load_weights(slice + kSlice, next);
     copy_async_commit();
     switch (10 * s.kernel + s.stride) {
-      case 31: filter<T, 3, 1>(m.expanded, weights + m.depthwise, w.depthwise_bias, m.filtered, slice, s); break;
-      case 32: filter<T, 3, 2>(m.expanded, weights + m.depthwise, w.depthwise_bias, m.filtered, slice, s); break;
-      case 51: filter<T, 5, 1>(m.expanded, weights + m.depthwise, w.depthwise_bias, m.filtered, slice, s); break;
-      default: filter<T, 5, 2>(m.expanded, weights + m.depthwise, w.depthwise_bias, m.filtered, slice, s); break;
+      case 31: filter<T, 3, 1, kRows>(m.expanded, weights + m.depthwise, w.depthwise_bias, m.filtered, slice, s); break;
+      case 32: filter<T, 3, 2, kRows>(m.expanded, weights + m.depthwise, w.depthwise_bias, m.filtered, slice, s); break;
+      case 51: filter<T, 5, 1, kRows>(m.expanded, weights + m.depthwise, w.depthwise_bias, m.filtered, slice, s); break;
+      default: filter<T, 5, 2, kRows>(m.expanded, weights + m.depthwise, w.depthwise_bias, m.filtered, slice, s); break;
     }
     copy_async_wait<0>();
     __syncthreads();

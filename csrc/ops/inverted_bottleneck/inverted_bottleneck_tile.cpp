@@ -25,12 +25,13 @@ BottleneckTile bottleneck_tile(BottleneckShape const& s, int64_t shared, int mul
   if (!taken) return best;
   for (int warps : {16, 8, 4})
     for (int parts = 1, columns = 0; columns != 4; parts += parts < 5 ? 1 : parts) {
-      // The width is cut into parts of whole strips of 4, the height into even pieces.
+      // The width is cut into parts of whole strips of 4, the height into pieces of whole pairs of rows.
       columns = int(up((s.out_width + parts - 1) / parts, 4));
-      if (columns > 16 * warps) continue;
-      int64_t const pieces = (s.out_height * columns + 16 * warps - 1) / (16 * warps);
-      for (int64_t piece = pieces, last = 0; piece < pieces + 16; ++piece) {
-        int const rows = int((s.out_height + piece - 1) / piece);
+      if (2 * columns > 16 * warps) continue;
+      int64_t const most = 16 * warps / columns / 2 * 2, pieces = (s.out_height + most - 1) / most;
+      for (int64_t piece = pieces, last = 0; piece <= pieces + 16; ++piece) {
+        // In the end the smallest: what fits must not depend on the size of the map.
+        int const rows = piece < pieces + 16 ? int(up((s.out_height + piece - 1) / piece, 2)) : 2;
         if (rows == last) continue;
         last = rows;
         int64_t const bytes = bottleneck_shared(s, warps, rows, columns);

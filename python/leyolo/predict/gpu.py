@@ -97,18 +97,18 @@ class GpuEngine:
         return torch.cat([first, torch.cat(parts, -1)], 1)
 
     def _anchors(self, height: int, width: int) -> tuple[Tensor, ...]:
-        key = height, width
+        key = "anchors", height, width
         if key not in self._constants:
             made = anchor_points(height, width, self._config.strides)
             self._constants[key] = tuple(torch.from_numpy(values).to(self._device) for values in made)
         return self._constants[key]
 
     def _wanted(self, classes: tuple[int, ...]) -> Tensor:
-        if classes not in self._constants:
+        if ("classes", classes) not in self._constants:
             wanted = torch.zeros(self._classes, dtype=torch.bool)
             wanted[list(classes)] = True
-            self._constants[classes] = (wanted.to(self._device),)
-        return self._constants[classes][0]
+            self._constants["classes", classes] = (wanted.to(self._device),)
+        return self._constants["classes", classes][0]
 
 
 def _rows(image: NDArray[np.float32]) -> Kept:

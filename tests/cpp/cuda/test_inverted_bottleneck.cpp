@@ -70,8 +70,14 @@ TEST(inverted_bottleneck_cuda_tiles) {
           BottleneckShape const shape{images, size, size, 96, 576, 96, kernel, 1, true};
           BottleneckTile const tile = bottleneck_tile(shape, shared, 132);
           CHECK(tile.warps > 0 && tile.shared <= shared && tile.rows * tile.columns <= 16 * tile.warps);
-          CHECK(tile.columns % 4 == 0 && tile.shared == bottleneck_shared(shape, tile.warps, tile.rows, tile.columns));
+          CHECK(tile.columns % 4 == 0 && tile.rows % 2 == 0 &&
+                tile.shared == bottleneck_shared(shape, tile.warps, tile.rows, tile.columns));
         }
+  for (int channels = 8; channels < 600; channels += 8)
+    for (bool expands : {false, true}) {
+      bool const small = bottleneck_tile({1, 1, 1, channels, 96, 96, 5, 2, expands}, 99 << 10, 132).warps > 0;
+      CHECK(small == (bottleneck_tile({64, 1000, 3000, channels, 96, 96, 5, 2, expands}, 99 << 10, 132).warps > 0));
+    }
   CHECK(bottleneck_tile({1, 20, 20, 96, 576, 136, 5, 1, true}, 227 << 10, 132).warps == 0);
   CHECK(bottleneck_tile({1, 20, 20, 1024, 576, 96, 5, 1, true}, 99 << 10, 132).warps == 0);
 }
