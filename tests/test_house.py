@@ -16,14 +16,9 @@ SIMD = sorted((ROOT / "csrc").rglob("*.simd.cpp"))
 SOURCES = [p for suffix in ("h", "cpp", "cu", "cuh") for p in (ROOT / "csrc").rglob(f"*.{suffix}")]
 INTERNAL = {"max_pool2d"}  # a step of `forward`, not an operator of its own
 # Without a CUDA twin so far: in the shim's build (tools/cuda_shim.sh) these run on the CPU. A twin takes its line away.
-WITHOUT_TWIN = {
-    "conv2d.cpp: conv2d",
-    "conv2d.cpp",
-    "depthwise_conv2d.cpp: depthwise_conv2d",
-    "depthwise_conv2d_backward.cpp: depthwise_conv2d",
+WITHOUT_TWIN: set[str] = {
     "detect_decode_features.cpp",
     "forward.cpp",
-    "inverted_bottleneck.cpp: inverted_bottleneck",
 }
 FRAMEWORKS = re.compile(r'#include\s*[<"](torch|pybind11|Python\.h|NvInfer|ATen|c10)')
 

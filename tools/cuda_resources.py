@@ -147,8 +147,23 @@ def compare(file: str, now: Kernels, before: Kernels) -> list[str]:
     return worse
 
 
-def not_run(files: dict[str, Kernels], ran: Path) -> list[str]:
-    names = set(re.findall(r"\w+", re.sub(r"<.*", "", ran.read_text())))
+def ran_kernels(record: Path) -> set[str]:
+    """Names, without template arguments, behind the lines "binary, address" that the shim has left."""
+    addresses: dict[str, set[int]] = {}
+    for line in record.read_text().splitlines():
+        binary, address = line.split("\t")
+        addresses.setdefault(binary, set()).add(int(address, 16))
+    names = set()
+    for binary, wanted in addresses.items():
+        listing = subprocess.run(["nm", "-C", "--defined-only", binary], capture_output=True, text=True, check=True)
+        for line in listing.stdout.splitlines():
+            address, _, name = line.split(" ", 2)
+            if int(address, 16) in wanted:
+                names.add(re.sub(r"<.*", "", short(name)))
+    return names
+
+
+def not_run(files: dict[str, Kernels], names: set[str]) -> list[str]:
     known = {(file, re.sub(r"<.*", "", name)) for file, kernels in files.items() for name in kernels}
     return [f"{file}: {name} was run by no test" for file, name in sorted(known) if name not in names]
 
@@ -176,7 +191,7 @@ def main() -> int:
     made_with, table = read_table(TABLE)
     worse = [line for file, kernels in files.items() for line in compare(file, kernels, table.get(file, {}))]
     worse += [f"{file}: in the table, but there is no such file" for file in table.keys() - files.keys()]
-    lines = not_run(files, arguments.ran) if arguments.ran else []
+    lines = not_run(files, ran_kernels(arguments.ran)) if arguments.ran else []
     if worse and made_with != version:
         print(f"the table was made with nvcc {made_with}, so these differences are no failure:")
         print("\n".join(worse))

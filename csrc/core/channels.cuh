@@ -1,7 +1,8 @@
-// Two neighbouring channels of a channels-last map as one machine word: what a thread loads and stores at once.
+// Two neighbouring channels of a channels-last map, or one, as a machine word: what a thread loads and stores at once.
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "core/cuda.cuh"
 
@@ -16,33 +17,33 @@ struct ChannelPair<float> {
   using Word = float2;
 };
 
-__device__ __forceinline__ float2 widen(float2 pair) { return pair; }
-template <class T>
-__device__ __forceinline__ float2 widen(unsigned word) {
-  T pair[2];
-  memcpy(pair, &word, 4);
-  return {float(pair[0]), float(pair[1])};
-}
+// To float32 and back.
 template <class T>
 __device__ __forceinline__ float2 widen_pair(typename ChannelPair<T>::Word word) {
-  if constexpr (sizeof(T) == 4)
-    return widen(word);
-  else
-    return widen<T>(word);
+  if constexpr (std::is_same_v<T, float>) {
+    return word;
+  } else if constexpr (std::is_same_v<T, __half>) {
+    __half2_raw raw;
+    memcpy(&raw, &word, 4);
+    return __half22float2(raw);
+  } else {
+    __nv_bfloat162_raw raw;
+    memcpy(&raw, &word, 4);
+    return __bfloat1622float2(raw);
+  }
 }
-
 template <class T>
 __device__ __forceinline__ typename ChannelPair<T>::Word narrow_pair(float2 pair) {
-  if constexpr (sizeof(T) == 4) {
+  if constexpr (std::is_same_v<T, float>) {
     return pair;
   } else {
     unsigned word;
     if constexpr (std::is_same_v<T, __half>) {
-      __half2 const h = __float22half2_rn(pair);
-      memcpy(&word, &h, 4);
+      __half2_raw const raw = __float22half2_rn(pair);
+      memcpy(&word, &raw, 4);
     } else {
-      __nv_bfloat162 const h = __float22bfloat162_rn(pair);
-      memcpy(&word, &h, 4);
+      __nv_bfloat162_raw const raw = __float22bfloat162_rn(pair);
+      memcpy(&word, &raw, 4);
     }
     return word;
   }
@@ -56,6 +57,40 @@ template <class T>
 __device__ __forceinline__ void store_pair(T* p, float2 pair) {
   *reinterpret_cast<typename ChannelPair<T>::Word*>(p) = narrow_pair<T>(pair);
 }
+
+// WIDTH (one or two) channels, computed in A: float, or double for double.
+template <class T, int WIDTH>
+struct Channels {
+  using A = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  using Word = std::conditional_t<WIDTH == 2, typename ChannelPair<T>::Word, T>;
+
+  __device__ static __forceinline__ Word zero() {
+    if constexpr (WIDTH == 2)
+      return narrow_pair<T>({0, 0});
+    else
+      return T(0.0f);
+  }
+  __device__ static __forceinline__ Word load(T const* p) {
+    if constexpr (WIDTH == 2)
+      return load_pair(p);
+    else
+      return *p;
+  }
+  __device__ static __forceinline__ void widen(Word word, A (&to)[WIDTH]) {
+    if constexpr (WIDTH == 2) {
+      float2 const pair = widen_pair<T>(word);
+      to[0] = pair.x, to[1] = pair.y;
+    } else {
+      to[0] = A(word);
+    }
+  }
+  __device__ static __forceinline__ void store(T* p, A const (&from)[WIDTH]) {
+    if constexpr (WIDTH == 2)
+      store_pair(p, {from[0], from[1]});
+    else
+      *p = T(from[0]);
+  }
+};
 
 // Whether maps of `channels` at these addresses consist of whole, aligned pairs.
 template <class... P>

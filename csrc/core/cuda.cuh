@@ -46,7 +46,9 @@ void launch(char const* name, void (*kernel)(P...), dim3 grid, dim3 block, size_
 #ifdef LEYOLO_CUDA_SHIM
   (void)stream;
   auto body = [&] { kernel(static_cast<P>(args)...); };
-  ::shim::run(name, grid, block, shared, [](void* state) { (*static_cast<decltype(body)*>(state))(); }, &body);
+  ::shim::run(
+      name, reinterpret_cast<void const*>(kernel), grid, block, shared,
+      [](void* state) { (*static_cast<decltype(body)*>(state))(); }, &body);
 #else
   if (shared > 32 << 10)  // together with static arrays it may pass the 48 KB that need no asking
     check_cuda(name, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)));

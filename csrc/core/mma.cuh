@@ -54,8 +54,7 @@ __device__ __forceinline__ void mma_16816(float (&d)[4], unsigned const (&a)[4],
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&to)[4], void const* row) {
 #ifdef LEYOLO_CUDA_SHIM
   shim::Exchange<char const*> const rows(0xffffffffu, static_cast<char const*>(row));
-  for (unsigned i = 0; i < 4; ++i)
-    std::memcpy(&to[i], rows[8 * i + shim::lane() / 4] + 4 * (shim::lane() % 4), 4);
+  for (unsigned i = 0; i < 4; ++i) std::memcpy(&to[i], rows[8 * i + shim::lane() / 4] + 4 * (shim::lane() % 4), 4);
 #else
   unsigned const address = unsigned(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

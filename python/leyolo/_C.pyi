@@ -52,6 +52,15 @@ def stream_leaves(map_bytes: int, cache_bytes: int, share: float) -> bool: ...
 def stream_windows(
     layers: Sequence[tuple[int, int, int, int]], cache_bytes: int, share: float
 ) -> tuple[int, list[int]]: ...
+def bottleneck_fits(
+    in_channels: int,
+    middle_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int,
+    expands: bool,
+    shared_bytes: int,
+) -> bool: ...
 def inverted_bottleneck(
     x: Array,
     expand_weight: Array | None,

@@ -31,9 +31,11 @@ class LeYOLO:
 
     ``model``: a weights file (the official ``.pt`` or our ``.safetensors``), a model name (``leyolo models``), or None
     for the weights inside the package. ``device``: ``"cpu"`` (default; our own kernels, torch is not imported) or
-    ``"cuda[:N]"`` (through torch). ``dtype``: ``"float32"``, ``"bfloat16"`` (``"bf16"``) or, on cuda, ``"float16"``;
-    a CPU without a dot product for bfloat16 (AVX512-BF16) runs in float32, with a warning; where it is present,
-    bfloat16 is about 1.8 times as fast, and mAP on 100 photographs moves by at most 0.003.
+    ``"cuda[:N]"`` (ours too, through torch). ``dtype``: ``"float32"``, ``"bfloat16"`` (``"bf16"``) or, on cuda and
+    its default, ``"float16"``; a CPU without a dot product for bfloat16 (AVX512-BF16) runs in float32, with a warning;
+    where it is present, bfloat16 is about 1.8 times as fast, and mAP on 100 photographs moves by at most 0.003.
+    ``cuda_graph``: everything from pixels to boxes is recorded once for every batch size, image size and set of
+    settings, and then replayed as a whole; the first picture of a kind takes longer, and memory stays taken.
     ``num_classes`` or ``head`` other than those of the weights give the model a new, untrained head.
 
     Predicting changes nothing that a second thread could notice, so threads may share one.
@@ -47,6 +49,7 @@ class LeYOLO:
         dtype: str | None = None,
         num_classes: int | None = None,
         head: Literal["leyolo", "yolox"] | None = None,
+        cuda_graph: bool = False,
     ) -> None:
         if model is not None and not isinstance(model, (str, os.PathLike)):
             raise UsageError(f"model must be a weights file or a model name, got {model!r}")
@@ -56,6 +59,10 @@ class LeYOLO:
             raise UsageError(f"head must be 'leyolo' or 'yolox', got {head!r}")
         self.device = backends.check_device(device)
         self.dtype = backends.check_dtype(dtype, self.device)
+        check_flag("cuda_graph", cuda_graph)
+        if cuda_graph and self.device == "cpu":
+            raise UsageError("cuda_graph needs device='cuda', got device='cpu'")
+        self.cuda_graph = bool(cuda_graph)
         self.checkpoint: Checkpoint = backends.load_weights(model)
         wanted = (int(num_classes or self.checkpoint.num_classes), head or self.checkpoint.head)
         if wanted != (self.checkpoint.num_classes, self.checkpoint.head):
@@ -79,7 +86,7 @@ class LeYOLO:
         """What prediction runs on; made at the first use, whichever thread comes first."""
         with self._lock:
             if self._pipeline is None:
-                engine = backends.engine(self.checkpoint, self.device, self.dtype)
+                engine = backends.engine(self.checkpoint, self.device, self.dtype, cuda_graph=self.cuda_graph)
                 self._pipeline = Pipeline(
                     engine,
                     num_classes=self.checkpoint.num_classes,

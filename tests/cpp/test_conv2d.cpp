@@ -34,6 +34,55 @@ void compare(int64_t h, int64_t w, int64_t in, int64_t out, int64_t k, int64_t s
       }
 }
 
+// 1x1 with an addend at half the resolution, whose pixels do not follow one another; output rows [begin, h).
+void compare_addend(int64_t h, int64_t w, int64_t in, int64_t out, Activation activation, bool with_residual,
+                    int64_t begin = 0) {
+  int64_t const low_w = w / 2, pitch = out + 3;
+  Array x = random_array({h, w, in}, -1, 1, 1), weight = random_array({out, in, 1, 1}, -1, 1, 2),
+        bias = random_array({out}, -1, 1, 3), residual = random_array({h, w, out}, -1, 1, 4),
+        addend = random_array({(h / 2 * low_w - 1) * pitch + out}, -3, 3, 5);
+  Array packed(DType::f32, {conv2d_packed_size(out, in, 1)}), y = random_array({h, w, out}, 7, 8, 6);
+  conv2d_pack(weight.view, bias.view, packed.view);
+  Conv2dArgs a{x.data(),
+               packed.data(),
+               conv2d_packed_bias(packed.data(), out, in, 1),
+               with_residual ? residual.data() : nullptr,
+               y.data(),
+               h,
+               w,
+               h,
+               w,
+               in,
+               out,
+               out,
+               int(in),
+               int(out),
+               1,
+               1,
+               0,
+               activation};
+  a.addend = addend.data();
+  a.addend_pitch = pitch;
+  if (begin > 0)
+    conv2d_band(a, begin, h);
+  else
+    conv2d_image(a, test_context());
+  for (int64_t i = 0; i < h; ++i)
+    for (int64_t j = 0; j < w; ++j)
+      for (int64_t o = 0; o < out; ++o) {
+        float const got = y.data()[(i * w + j) * out + o];
+        if (i < begin) {
+          CHECK(got >= 7);
+          continue;
+        }
+        double sum = double(bias.data()[o]) + addend.data()[(i / 2 * low_w + j / 2) * pitch + o];
+        for (int64_t m = 0; m < in; ++m) sum += double(x.data()[(i * w + j) * in + m]) * weight.data()[o * in + m];
+        double const expected =
+            activate(activation, sum) + (with_residual ? residual.data()[(i * w + j) * out + o] : 0);
+        CHECK_NEAR(got, expected, 2e-5 * std::sqrt(1 + double(in) / 50));
+      }
+}
+
 }  // namespace
 
 TEST(conv2d_pointwise_with_every_tail) {
@@ -47,6 +96,19 @@ TEST(conv2d_pointwise_silu) {
     for (int64_t in : {1, 16, 24, 70})
       for (int64_t pixels : {1, 14, 43}) compare(1, pixels, in, out, 1, 1, false);
   compare(3, 40, 16, 40, 1, 2, false);
+}
+
+// Tiles go over the ends of rows, and the last ones overlap those before.
+TEST(conv2d_pointwise_with_an_addend) {
+  for (int64_t out : {1, 16, 20, 40, 64, 88})
+    for (int64_t w : {2, 10, 16, 26})
+      for (int64_t h : {2, 6}) {
+        compare_addend(h, w, 24, out, Activation::silu, false);
+        compare_addend(h, w, 5, out, Activation::silu, true);
+        compare_addend(h, w, 16, out, Activation::none, false);
+        compare_addend(h, w, 16, out, Activation::relu, h > 2, h / 2);
+        compare_addend(h, w, 3, out, Activation::silu, false, 1);
+      }
 }
 
 // Tiles that go over the ends of rows.

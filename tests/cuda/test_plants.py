@@ -30,11 +30,12 @@ STUCK = "CUDA shim: .*threads wait in __syncthreads of"
 
 
 class Plant(NamedTuple):
-    file: Path
+    file: Path  # a .cu, or a header of the .cu files in `units`
     right: str
     wrong: str
     tests: str  # beginning of the names of the tests that must notice it
     found: dict[str, str]  # mode -> what is said then
+    units: tuple[Path, ...] = ()
 
 
 PLANTS = {
@@ -91,6 +92,41 @@ PLANTS = {
         "",
         "box_iou_of_unaligned",
         {"tsan": RACE},
+    ),
+    "box_iou gradient, no barrier before the sums of the warps are added": Plant(
+        OPS / "box_iou" / "box_iou_backward.exact.cu",
+        "= field(total, p);\n  __syncthreads();",
+        "= field(total, p);",
+        "box_iou_gradient",
+        {"tsan": RACE},
+    ),
+    "nms, no barrier between the decision and its use": Plant(
+        OPS / "nms" / "nms.cuh",
+        "*keeps = kept;\n    }\n    __syncthreads();",
+        "*keeps = kept;\n    }",
+        "nms",
+        {"plain": WRONG, "tsan": RACE},
+        units=(OPS / "nms" / "nms.exact.cu", OPS / "nms" / "nms_rounds.exact.cu"),
+    ),
+    "depthwise_conv2d, a strip that is not the last one": Plant(
+        OPS / "depthwise_conv2d" / "depthwise_conv2d.cu",
+        "if (id >= threads) return;",
+        "",
+        "depthwise",
+        {"asan": OVERFLOW},
+    ),
+    "conv2d, no barrier before a stage is overwritten": Plant(
+        OPS / "conv2d" / "conv2d.cu",
+        "      }\n    }\n    __syncthreads();",
+        "      }\n    }",
+        "conv2d",
+        {"tsan": RACE},
+    ),
+    "conv2d, a stage that is read before it has come": Plant(
+        OPS / "conv2d" / "conv2d.cu", "copy_async_wait<0>();", "", "conv2d", {"plain": WRONG}
+    ),
+    "simota, two warps that count into one place": Plant(
+        OPS / "simota" / "simota.exact.cu", "in_warp[warp] = __popc", "in_warp[0] = __popc", "simota", {"tsan": RACE}
     ),
     "box_iou, a row that belongs to another image": Plant(
         OPS / "box_iou" / "box_iou.exact.cu",
@@ -171,33 +207,42 @@ def built() -> None:
             pytest.skip(f"tools/cuda_shim.sh {mode} has not been run")
 
 
+def compile_unit(folder: Path, unit: Path, mode: str) -> str:
+    """Headers and sources below ``folder`` stand in for those of the repository."""
+    planted = folder / unit.relative_to(ROOT)
+    source, target = planted if planted.exists() else unit, folder / f"{unit.name}.o"
+    places = [folder / "csrc", ROOT / "csrc", CHECK.parent, CHECK.parents[1]]
+    options = ["-std=gnu++20", "-O1", "-g", "-ffp-contract=off", "-DLEYOLO_WITH_CUDA", "-DLEYOLO_CUDA_SHIM"]
+    options += [*FLAGS[mode], *(f"-I{place}" for place in places), "-isystem", cuda_headers()]
+    subprocess.run(["c++", *options, "-x", "c++", "-c", str(source), "-o", str(target)], check=True)
+    return str(target)
+
+
+def without_random_addresses() -> bool:
+    """ThreadSanitizer needs addresses where it expects them."""
+    return bool(shutil.which("setarch")) and not subprocess.run(["setarch", "-R", "true"], check=False).returncode
+
+
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize(("plant", "mode"), CASES)
 def test_a_planted_mistake_is_found(plant: Plant, mode: str, tmp_path: Path) -> None:
     text = plant.file.read_text()
     assert text.count(plant.right) == 1, f"{plant.file.name} has changed: {plant.right!r} is there no longer, or twice"
-    source, target, program = tmp_path / plant.file.name, tmp_path / "planted.o", tmp_path / "planted"
+    source = tmp_path / plant.file.relative_to(ROOT)
+    source.parent.mkdir(parents=True)
     source.write_text(text.replace(plant.right, plant.wrong))
-    include = [f"-I{ROOT / 'csrc'}", f"-I{CHECK.parent}", f"-I{CHECK.parents[1]}", "-isystem", cuda_headers()]
-    options = ["-std=gnu++20", "-O1", "-g", "-ffp-contract=off", "-DLEYOLO_WITH_CUDA", "-DLEYOLO_CUDA_SHIM"]
-    compile_it = ["c++", *options, *FLAGS[mode], *include, "-x", "c++", "-c", str(source), "-o", str(target)]
-    subprocess.run(compile_it, check=True)
-    objects = (SHIM / mode / "tests" / "cpp" / "CMakeFiles" / "leyolo_cuda_tests.dir").rglob("*.o")
-    others = [str(o) for o in objects if o.name != f"{plant.file.name}.o"]
-    archive = str(SHIM / mode / "libkernels_cuda.a")  # what planted.o defines is not taken from it
-    subprocess.run(
-        ["c++", *FLAGS[mode], str(target), *others, archive, "-pthread", "-ldl", "-o", str(program)], check=True
-    )
-    command = [str(program), plant.tests]
-    if (
-        mode == "tsan"
-        and shutil.which("setarch")
-        and not subprocess.run(["setarch", "-R", "true"], check=False).returncode
-    ):
-        command = ["setarch", "-R", *command]  # ThreadSanitizer needs addresses where it expects them
-    run = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env=os.environ | {"LEYOLO_SHIM_SEED": "0"}
-    )
+    objects = [compile_unit(tmp_path, unit, mode) for unit in plant.units or (plant.file,)]
+    linked = {unit.name for unit in plant.units} | {plant.file.name}
+    tests = (SHIM / mode / "tests" / "cpp" / "CMakeFiles" / "leyolo_cuda_tests.dir").rglob("*.o")
+    others = [str(o) for o in tests if o.stem not in linked]
+    archive = str(SHIM / mode / "libkernels_cuda.a")  # what the planted objects define is not taken from it
+    program = str(tmp_path / "planted")
+    subprocess.run(["c++", *FLAGS[mode], *objects, *others, archive, "-pthread", "-ldl", "-o", program], check=True)
+    command = [program, plant.tests]
+    if mode == "tsan" and without_random_addresses():
+        command = ["setarch", "-R", *command]
+    seed = os.environ | {"LEYOLO_SHIM_SEED": "0"}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=seed)
     said = run.stdout + run.stderr
     assert run.returncode != 0, f"nobody has noticed:\n{said}"
     assert re.search(plant.found[mode], said), said

@@ -3,6 +3,7 @@
 #include "bindings/numpy/common.h"
 #include "core/activation_math.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/inverted_bottleneck/inverted_bottleneck_cuda.h"
 
 namespace leyolo {
 
@@ -40,7 +41,17 @@ static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& e
   return y;
 }
 
+static bool numpy_bottleneck_fits(int in_channels, int middle_channels, int out_channels, int kernel, int stride,
+                                  bool expands, int64_t shared_bytes) {
+  return bottleneck_tile({1, 1, 1, in_channels, middle_channels, out_channels, kernel, stride, expands}, shared_bytes,
+                         1)
+             .warps > 0;
+}
+
 LEYOLO_NUMPY_OP(inverted_bottleneck) {
+  m.def("bottleneck_fits", &numpy_bottleneck_fits, py::arg("in_channels"), py::arg("middle_channels"),
+        py::arg("out_channels"), py::arg("kernel"), py::arg("stride"), py::arg("expands"), py::arg("shared_bytes"),
+        "Whether one CUDA kernel can run the whole block, in float16 or bfloat16, with as much shared memory.");
   m.def("inverted_bottleneck", &numpy_inverted_bottleneck, py::arg("x"), py::arg("expand_weight").none(true),
         py::arg("expand_bias").none(true), py::arg("depthwise_weight"), py::arg("depthwise_bias").none(true),
         py::arg("project_weight"), py::arg("project_bias").none(true), py::kw_only(), py::arg("stride") = 1,

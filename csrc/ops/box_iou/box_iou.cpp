@@ -92,9 +92,10 @@ struct Backward {
   void columns(int64_t batch, int64_t first, int64_t most, T* to) const {
     int const count = int(std::min(most, m - first));
     T const* const mine = boxes2 + 4 * (batch * m + first);
-    IouTile<A> tile, total = {};
+    IouTile<A> tile, total;
     IouBox<A> row[kIouRows];
     fill(tile, mine, count, params);
+    for (int j = 0; j < count + kIouPad; ++j) put_box(total, j, IouBox<A>{});
     for (int64_t i = 0; i < n; i += kIouRows) {
       int const rows = int(std::min<int64_t>(kIouRows, n - i));
       fill(row, boxes1 + 4 * (batch * n + i), rows, params);

@@ -5,8 +5,9 @@
 
 namespace leyolo {
 
-// Boxes are taken in pieces of this size: prepared once, used by a whole piece of partners.
-constexpr int kIouRows = 64, kIouColumns = 256;
+// Boxes are taken in pieces of this size: prepared once, used by a whole piece of partners. Long rows of results are
+// written fastest, and the planes of a piece still fit into L1.
+constexpr int kIouRows = 64, kIouColumns = 1024;
 constexpr int kIouPad = 16;  // values that may be read behind the last box
 
 template <class A>

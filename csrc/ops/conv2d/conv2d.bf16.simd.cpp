@@ -49,8 +49,9 @@ struct Shorts {
     }
   }
 
-  template <int MR, int NV, int STEP>
-  LEYOLO_INLINE static void run(Args const& a, Tile<Shorts> const& t) {
+  template <int MR, int NV, int STEP, bool ADDEND>
+  LEYOLO_INLINE static void run(Args const& a, Tile<Shorts> const& t, long long) {
+    static_assert(!ADDEND);
     vf acc[MR][NV];
 #pragma GCC unroll 16
     for (int m = 0; m < MR; ++m)

@@ -49,7 +49,7 @@ int64_t conv2d_packed_size(View weight) {
 
 static void conv2d_pack_cpu(View weight, View bias, View packed);
 
-void conv2d_pack(View weight, View bias, View packed, Context const& context) {
+void conv2d_pack(View weight, View bias, View packed, [[maybe_unused]] Context const& context) {
   check(weight.rank == 4 && weight.shape[2] == weight.shape[3] && weight.numel() > 0,
         "conv2d: weight must be [O, C, k, k] and not empty, got ", weight);
   check(!bias || (bias.rank == 1 && bias.shape[0] == weight.shape[0] && bias.dtype == weight.dtype),
@@ -112,7 +112,8 @@ void conv2d_image(Conv2dArgs const& a, Context const& context) {
 }
 
 int64_t conv2d_workspace(View x, View y, View residual) {
-  return x.dtype == DType::f32 || x.device == Device::cuda ? 0 : x.numel() + y.numel() + (residual ? residual.numel() : 0);
+  return x.dtype == DType::f32 || x.device == Device::cuda ? 0
+                                                           : x.numel() + y.numel() + (residual ? residual.numel() : 0);
 }
 
 static void conv2d_cpu(View x, View packed, View residual, View y, View workspace, int64_t kernel, Conv2d const& params,
@@ -152,7 +153,8 @@ void conv2d(View x, View packed, View residual, View y, View workspace, int64_t 
         "conv2d: y must be [N, O, H', W'] in the dtype of x, got ", y);
   int64_t const expected = x.device == Device::cpu ? conv2d_packed_size(y.shape[3], x.shape[3], kernel)
                                                    : conv2d_cuda_packed_size(y.shape[3], x.shape[3], kernel, x.dtype);
-  check(packed.numel() == expected, "conv2d: packed weights of ", packed.numel(), " values do not fit ", x.shape[3], " -> ", y.shape[3], " channels, kernel ", kernel);
+  check(packed.numel() == expected, "conv2d: packed weights of ", packed.numel(), " values do not fit ", x.shape[3],
+        " -> ", y.shape[3], " channels, kernel ", kernel);
   for (int d : {1, 2})
     check(x.shape[d] + 2 * params.padding >= kernel &&
               y.shape[d] == conv_output_size(x.shape[d], kernel, params.stride, params.padding),

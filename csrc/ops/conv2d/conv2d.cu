@@ -3,6 +3,7 @@
 // values of the windows go through two buffers in shared memory by asynchronous copies; rows of 80 bytes spare ldmatrix
 // bank conflicts. Columns are placed so that a lane ends with 8 neighbouring channels (b_place): one 16-byte store.
 #include "core/mma.cuh"
+#include "core/vectors.cuh"
 #include "ops/conv2d/conv2d_kernels.cuh"
 
 namespace leyolo {
@@ -14,38 +15,13 @@ constexpr int kWarps = 4, kDepth = 32, kRow = kDepth + 8;
 // How windows are read: vectors of 8 channels that are a pixel's own (1 x 1), or of any tap; or value by value.
 enum class Reads { pointwise, vectors, values };
 
-template <class T>
-__device__ __forceinline__ void store8(float const (&v)[8], T* to) {
-  union {
-    uint4 word;
-    T value[8];
-  } all{};
-#pragma unroll
-  for (int i = 0; i < 8; ++i) all.value[i] = T(v[i]);
-  *reinterpret_cast<uint4*>(to) = all.word;
-}
-
 // 8 channels of a pixel, or as many of them as there are.
 template <class T>
 __device__ __forceinline__ void finish(float (&v)[8], float const* bias, T const* residual, void* y, int64_t to,
                                        int left, Conv2dSizes const& s) {
-  if (s.activation == Activation::silu) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = silu_device(v[i] + (i < left ? bias[i] : 0.0f));
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = activate_device(s.activation, v[i] + (i < left ? bias[i] : 0.0f));
-  }
   if (s.wide_y) {
-    if (residual) {
-      union {
-        uint4 word;
-        T value[8];
-      } all;
-      all.word = *reinterpret_cast<uint4 const*>(residual);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) v[i] += float(all.value[i]);
-    }
+    activate8(v, bias, s.activation);
+    if (residual) add8(v, residual);
     if (s.float_y) {
       auto* const floats = reinterpret_cast<float4*>(static_cast<float*>(y) + to);
       floats[0] = {v[0], v[1], v[2], v[3]};
@@ -58,7 +34,7 @@ __device__ __forceinline__ void finish(float (&v)[8], float const* bias, T const
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     if (i >= left) break;
-    float const value = v[i] + (residual ? float(residual[i]) : 0.0f);
+    float const value = activate_device(s.activation, v[i] + bias[i]) + (residual ? float(residual[i]) : 0.0f);
     if (s.float_y)
       static_cast<float*>(y)[to + i] = value;
     else
@@ -66,9 +42,14 @@ __device__ __forceinline__ void finish(float (&v)[8], float const* bias, T const
   }
 }
 
+// As many blocks on a multiprocessor as their registers allow without spilling.
+constexpr int blocks_of(Reads reads, int m, int groups) {
+  return m * groups > 4 ? 2 : m * groups > 3 || reads == Reads::values ? 3 : 4;
+}
+
 // M: tiles of 16 pixels of a warp, GROUPS: of 32 channels.
 template <class T, class X, Reads READS, int M, int GROUPS>
-__global__ void __launch_bounds__(32 * kWarps)
+__global__ void __launch_bounds__(32 * kWarps, blocks_of(READS, M, GROUPS))
     conv2d_mma(X const* __restrict__ x, T const* __restrict__ weight, float const* __restrict__ bias,
                T const* __restrict__ residual, void* __restrict__ y, Conv2dSizes s) {
   constexpr int kPixels = 16 * M * kWarps, kChannels = 32 * GROUPS, kStage = (kPixels + kChannels) * kRow;
@@ -98,10 +79,7 @@ __global__ void __launch_bounds__(32 * kWarps)
       T* const to = stage + (line + 32 * i) * kRow + column;
       Conv2dPixel const& p = pixel[i];
       if constexpr (READS == Reads::values) {
-        union {
-          uint4 word;
-          T value[8];
-        } all{};
+        Eight<T> all{};
 #pragma unroll
         for (int e = 0; e < 8; ++e) all.value[e] = conv2d_value<T>(x, p, at + e, s);
         *reinterpret_cast<uint4*>(to) = all.word;
@@ -175,11 +153,6 @@ __global__ void __launch_bounds__(32 * kWarps)
     }
 }
 
-template <class P>
-bool aligned(P const* p, int64_t bytes) {
-  return reinterpret_cast<uintptr_t>(p) % uintptr_t(bytes) == 0;
-}
-
 template <class T, class X, Reads READS, int M, int GROUPS>
 void run(Conv2dImages const& a, Conv2dSizes s, Context const& context) {
   s.channel_tiles = int(blocks(s.out_channels, 32 * GROUPS));
@@ -193,7 +166,11 @@ void run(Conv2dImages const& a, Conv2dSizes s, Context const& context) {
 template <class T, Reads READS>
 void run_tile(Conv2dImages const& a, Conv2dSizes const& s, Context const& context) {
   // The width that computes the fewest channels that do not exist; the widest of those.
-  int const groups = int(blocks(s.out_channels, 32)), width = groups % 3 == 0 ? 3 : groups % 2 == 0 ? 2 : groups == 1 ? 1 : groups < 5 ? 2 : 3;
+  int const groups = int(blocks(s.out_channels, 32)), width = groups % 3 == 0   ? 3
+                                                              : groups % 2 == 0 ? 2
+                                                              : groups == 1     ? 1
+                                                              : groups < 5      ? 2
+                                                                                : 3;
   // Short tiles where tall ones would leave multiprocessors without work.
   bool const tall = int64_t(blocks(s.pixels, 128)) * blocks(groups, width) >= 2 * 132;
   switch (width) {
@@ -206,11 +183,11 @@ void run_tile(Conv2dImages const& a, Conv2dSizes const& s, Context const& contex
 template <class T>
 void run_half(Conv2dImages const& a, Context const& context) {
   Conv2dSizes s = conv2d_sizes(a);
-  s.wide_y = s.out_channels % 8 == 0 && s.y_pitch % 8 == 0 && s.y_image % 8 == 0 && aligned(a.y, 16) &&
-             (!a.residual || (s.residual_pitch % 8 == 0 && s.residual_image % 8 == 0 && aligned(a.residual, 16)));
+  s.wide_y = s.out_channels % 8 == 0 && s.y_pitch % 8 == 0 && s.y_image % 8 == 0 && is_aligned(a.y, 16) &&
+             (!a.residual || (s.residual_pitch % 8 == 0 && s.residual_image % 8 == 0 && is_aligned(a.residual, 16)));
   if (a.x_type == DType::f32) return run<T, float, Reads::values, 2, 1>(a, s, context);
   if (a.x_type == DType::u8) return run<T, uint8_t, Reads::values, 2, 1>(a, s, context);
-  bool const vectors = s.in_channels % 8 == 0 && s.x_pitch % 8 == 0 && s.x_image % 8 == 0 && aligned(a.x, 16);
+  bool const vectors = s.in_channels % 8 == 0 && s.x_pitch % 8 == 0 && s.x_image % 8 == 0 && is_aligned(a.x, 16);
   if (!vectors) return run<T, T, Reads::values, 2, 1>(a, s, context);
   if (s.kernel == 1 && s.padding == 0) return run_tile<T, Reads::pointwise>(a, s, context);
   run_tile<T, Reads::vectors>(a, s, context);

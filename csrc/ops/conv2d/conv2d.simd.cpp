@@ -35,6 +35,7 @@ struct Floats {
 
   template <int NV>
   LEYOLO_INLINE static void pixels(Args const& a, Tile<Floats> const& t, long long begin, long long end) {
+    if (t.addend) return added_pixels<NV>(a, t, begin, end);
     if (end - begin < kPixels<NV>) return run_pixels<Floats, NV, 0>(a, t, begin, end);
     switch (a.stride * a.x_pitch) {
       case 6: return stepping<NV, 6>(a, t, begin, end);    // the stem: 3 channels, stride 2
@@ -51,6 +52,15 @@ struct Floats {
       return piped ? silu_pixels<NV, STEP, true>(a, t, begin, end) : plain_pixels<NV, STEP>(a, t, begin, end);
     if (piped && a.x_pitch == a.in_channels) return silu_pixels<NV, STEP, false>(a, t, begin, end);
     run_pixels<Floats, NV, STEP>(a, t, begin, end);
+  }
+
+  // The same with an addend; a function of its own, so that the others do not pay for it.
+  template <int NV>
+  __attribute__((noinline)) static void added_pixels(Args const& a, Tile<Floats> const& t, long long begin,
+                                                     long long end) {
+    if (a.activation == Activation::silu && !a.residual && end - begin >= kPixels<NV>)
+      return silu_pixels<NV, 0, true, true>(a, t, begin, end);
+    run_pixels<Floats, NV, 0, true>(a, t, begin, end);
   }
 
   // run_pixels for 1x1. These loops are functions of their own with few variables: else GCC keeps addresses in vector
@@ -74,7 +84,7 @@ struct Floats {
   // run_pixels for SiLU, which is computed in between the multiplications of the next tile: it hardly needs their
   // execution units, and alone it would wait for its own results most of the time, since a tile's worth of it is too
   // long for the processor to look past. POINT: 1x1, else all taps of a row lie next to each other.
-  template <int NV, int STEP, bool POINT>
+  template <int NV, int STEP, bool POINT, bool ADDEND = false>
   __attribute__((noinline)) static void silu_pixels(Args const& a, Tile<Floats> const& t, long long begin,
                                                     long long end) {
     constexpr int MR = kPixels<NV>, COUNT = MR * NV, LINE = NV * kLanes;
@@ -113,6 +123,7 @@ struct Floats {
         for (; w < w_end; w += LINE) multiply<MR, NV>(acc, x++, step, w);
       }
       while (next < COUNT) activate_next();
+      if constexpr (ADDEND) add_addend<MR, NV>(a, t, first, acc);
       add_bias<MR, NV>(acc, t.bias);
 #pragma GCC unroll 16
       for (int i = 0; i < MR; ++i)
@@ -168,8 +179,8 @@ struct Floats {
     }
   }
 
-  template <int MR, int NV, int STEP>
-  LEYOLO_INLINE static void run(Args const& a, Tile<Floats> const& t) {
+  template <int MR, int NV, int STEP, bool ADDEND>
+  LEYOLO_INLINE static void run(Args const& a, Tile<Floats> const& t, [[maybe_unused]] long long pixel) {
     vf acc[MR][NV] = {};
     // Taps of one row are adjacent in memory where pixels follow without a gap: one long inner loop.
     bool const joined = a.x_pitch == a.in_channels;
@@ -182,6 +193,7 @@ struct Floats {
         float const* w = t.weight + ky * weight_row + static_cast<long long>(kx) * a.in_channels * NV * kLanes;
         for (int c = 0; c < depth; ++c, w += NV * kLanes) multiply<MR, NV>(acc, x + c, step, w);
       }
+    if constexpr (ADDEND) add_addend<MR, NV>(a, t, pixel, acc);
     add_bias<MR, NV>(acc, t.bias);
     finish<MR, NV>(a, t, acc);
   }
@@ -198,6 +210,19 @@ struct Floats {
 #pragma GCC unroll 16
       for (int n = 0; n < NV; ++n) acc[m][n] += value * weight[n];
     }
+  }
+
+  template <int MR, int NV>
+  LEYOLO_INLINE static void add_addend(Args const& a, Tile<Floats> const& t, long long first, vf (&acc)[MR][NV]) {
+    float const* from[MR];
+    find_addends(a, t, first, from);
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 16
+      for (int n = 0; n < NV; ++n) {
+        bool const whole = n < NV - 1 || t.last_vector == kLanes;
+        acc[m][n] += whole ? load(from[m] + n * kLanes) : load_part(from[m] + n * kLanes, t.last_vector);
+      }
   }
 
   // Last, not as the start of the sum: small products would be rounded at the size of a large bias.

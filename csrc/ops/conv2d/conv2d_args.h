@@ -16,6 +16,10 @@ struct Conv2dArgs {
   long long x_pitch, y_pitch, residual_pitch;  // floats from pixel to pixel; rows follow without a gap
   int in_channels, out_channels, kernel, stride, padding;
   Activation activation;
+  // 1x1, stride 1 only: what an upsampled map contributes to the sum, [out_height / 2, out_width / 2, out_channels] or
+  // null; added before bias and activation, that of a pixel from half its row and column. Height and width are even.
+  float const* addend = nullptr;
+  long long addend_pitch = 0;
 };
 
 // How the vectors of the output channels are cut into register tiles; packing and kernel must agree.

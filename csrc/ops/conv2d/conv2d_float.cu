@@ -12,8 +12,8 @@ template <class X>
 __global__ void __launch_bounds__(kThreads)
     conv2d_float(X const* __restrict__ x, float const* __restrict__ weight, float const* __restrict__ bias,
                  float const* __restrict__ residual, float* __restrict__ y, Conv2dSizes s) {
-  LEYOLO_SHARED(float, window, kDepth * kRow);
-  LEYOLO_SHARED(float, weights, kDepth * kRow);
+  LEYOLO_SHARED(float, window, kDepth* kRow);
+  LEYOLO_SHARED(float, weights, kDepth* kRow);
   int const thread = int(threadIdx.x), k = thread % kDepth, line = thread / kDepth;
   int const tile = int(blockIdx.x / unsigned(s.channel_tiles));
   int const first_channel = int(blockIdx.x - unsigned(tile * s.channel_tiles)) * kTile, first_pixel = tile * kTile;
@@ -78,8 +78,7 @@ __global__ void pack(T const* weight, T const* bias, float* packed, int out, int
   if (at >= int64_t(out) * row) return;
   int64_t const o = at / row;
   int const k = int(at - o * row), tap = k / in;
-  reinterpret_cast<T*>(packed + padded)[at] =
-      k < area * in ? weight[(o * in + (k - tap * in)) * area + tap] : T(0.0f);
+  reinterpret_cast<T*>(packed + padded)[at] = k < area * in ? weight[(o * in + (k - tap * in)) * area + tap] : T(0.0f);
 }
 
 template <class T>

@@ -63,7 +63,8 @@ struct Conv2dPixel {
 template <class T, class X>
 __device__ __forceinline__ T conv2d_value(X const* x, Conv2dPixel const& p, int at, Conv2dSizes const& s) {
   int const tap = at / s.in_channels, dy = tap / s.kernel, dx = tap - dy * s.kernel;
-  bool const inside = at < s.depth && unsigned(p.top + dy) < unsigned(s.height) && unsigned(p.left + dx) < unsigned(s.width);
+  bool const inside =
+      at < s.depth && unsigned(p.top + dy) < unsigned(s.height) && unsigned(p.left + dx) < unsigned(s.width);
   if (!inside) return T(0.0f);
   X const value = x[p.origin + (int64_t(dy) * s.width + dx) * s.x_pitch + (at - tap * s.in_channels)];
   if constexpr (std::is_same_v<X, uint8_t>)

@@ -3,7 +3,7 @@
 //
 // A kernel K has the types Args, X (of the maps), W (of packed weights) and Y (of the output), and
 //   kPixels<NV>                       the height of its tiles
-//   run<MR, NV, STEP>(args, tile)     one tile; STEP as in run_pixels
+//   run<MR, NV, STEP, ADDEND>(args, tile, pixel)  one tile; STEP as in run_pixels; pixel: where it is, for the addend
 //   pixels<NV>(args, tile, begin, end)  run_pixels for the steps that are worth constants
 //   tap_words(args)                   packed weights of one tap and output channel
 //   chunk(args)                       pixels of a 1x1 convolution whose input stays in the first-level cache
@@ -24,8 +24,9 @@ struct Tile {
   float const* bias;
   typename K::X const* residual;
   typename K::Y* y;
-  int rows, columns;  // taps that lie inside the image ...
-  int last_vector;    // channels of the tile's last vector
+  typename K::X const* addend;  // of pixel 0
+  int rows, columns;            // taps that lie inside the image ...
+  int last_vector;              // channels of the tile's last vector
 };
 
 // The tile, p pixels on.
@@ -40,15 +41,29 @@ LEYOLO_INLINE Tile<K> moved(typename K::Args const& a, Tile<K> t, long long p) {
 // Pixels [begin, end) of one run whose taps all lie inside the image; the last tile overlaps the one before it.
 // STEP: values from pixel to pixel in x where that is known (the addresses become constants, else each pixel of the
 // tile needs a register), 0 where not.
-template <class K, int NV, int STEP>
+template <class K, int NV, int STEP, bool ADDEND = false>
 LEYOLO_INLINE void run_pixels(typename K::Args const& a, Tile<K> const& t, long long begin, long long end) {
   constexpr int MR = K::template kPixels<NV>;
   if (end - begin < MR) {
-    for (long long p = begin; p < end; ++p) K::template run<1, NV, 0>(a, moved(a, t, p));
+    for (long long p = begin; p < end; ++p) K::template run<1, NV, 0, ADDEND>(a, moved(a, t, p), p);
     return;
   }
-  for (long long p = begin; p < end; p += MR)
-    K::template run<MR, NV, STEP>(a, moved(a, t, p + MR <= end ? p : end - MR));
+  for (long long p = begin; p < end; p += MR) {
+    long long const first = p + MR <= end ? p : end - MR;
+    K::template run<MR, NV, STEP, ADDEND>(a, moved(a, t, first), first);
+  }
+}
+
+// Where MR pixels from `first` on find their addends.
+template <class K, int MR>
+LEYOLO_INLINE void find_addends(typename K::Args const& a, Tile<K> const& t, long long first,
+                                typename K::X const* (&at)[MR]) {
+  long long row = first / a.out_width, column = first % a.out_width;
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m) {
+    at[m] = t.addend + ((row >> 1) * (a.out_width >> 1) + (column >> 1)) * a.addend_pitch;
+    if (++column == a.out_width) ++row, column = 0;
+  }
 }
 
 // Kept apart, else GCC allocates registers for all widths at once.
@@ -77,10 +92,13 @@ LEYOLO_INLINE void each_tile(typename K::Args const& a, F f) {
   Conv2dTiles const tiles = Conv2dTiles::of(a.out_channels, kLanes);
   typename K::W const* weight = a.weight;
   int channel = 0;
+  typename K::X const* addend = nullptr;
+  if constexpr (requires { a.addend; }) addend = a.addend;
   for (int i = 0; i < tiles.count; ++i) {
     int const vectors = tiles.width(i), rest = a.out_channels - channel;
     f(Tile<K>{a.x, weight, a.bias + channel, a.residual ? a.residual + channel : nullptr, K::at(a, a.y, channel),
-              a.kernel, a.kernel, rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes},
+              addend ? addend + channel : nullptr, a.kernel, a.kernel,
+              rest >= vectors * kLanes ? kLanes : rest - (vectors - 1) * kLanes},
       vectors);
     weight += static_cast<long long>(a.kernel) * a.kernel * K::tap_words(a) * vectors * kLanes;
     channel += vectors * kLanes;

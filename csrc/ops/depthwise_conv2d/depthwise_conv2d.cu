@@ -132,9 +132,10 @@ void march(View x, View weight, View bias, View gradient, View y, DepthwiseSizes
   int const rows = int(std::clamp<int64_t>(line * s.out_height / (1 << 17), 2, 32));
   unsigned const row_strips = blocks(s.out_height, rows);
   int64_t const threads = line * row_strips;
-  bool const any = gradient || (s.activation != Activation::none && s.activation != Activation::silu);
+  // (For 7 x 7 nothing is won by the smaller one.)
+  bool const any = K == 7 || gradient || (s.activation != Activation::none && s.activation != Activation::silu);
   auto* const kernel =
-      any ? &depthwise_march<T, K, STRIDE, COLUMNS, true> : &depthwise_march<T, K, STRIDE, COLUMNS, false>;
+      any ? &depthwise_march<T, K, STRIDE, COLUMNS, true> : &depthwise_march<T, K, STRIDE, COLUMNS, K == 7>;
   LEYOLO_LAUNCH(kernel, blocks(threads, kMarchThreads), kMarchThreads, 0, context.stream, x.as<T>(), weight.as<T>(),
                 bias ? bias.as<T>() : nullptr, gradient ? gradient.as<T>() : nullptr, y.as<T>(), s, pairs,
                 column_strips, row_strips, rows, unsigned(threads));
@@ -147,7 +148,7 @@ int depthwise_march_kind(DepthwiseSizes const& s) {
   bool const known = (s.kernel_h == 3 || s.kernel_h == 5 || s.kernel_h == 7) && s.stride_h <= 2;
   bool const small = int64_t(s.width) * s.channels < 1 << 28 && s.padding_h < s.kernel_h && s.padding_w < s.kernel_w;
   int64_t const values = int64_t(s.images) * s.out_height * s.out_width * s.channels;
-  return square && known && small && !s.planar && s.channels % 2 == 0 && values < int64_t(1) << 32
+  return square && known && small && !s.planar && s.channels % 2 == 0 && values < int64_t(1) << 31
              ? 10 * s.kernel_h + s.stride_h
              : 0;
 }

@@ -24,7 +24,7 @@ struct Plan {
   int columns, rows, lanes;  // of x per tile; threads side by side in the channels, a power of two
   int vectors, groups;       // of channels; groups of `lanes` vectors
   int column_strips, row_strips;
-  int64_t tiles;
+  int tiles;
   int chunks;  // blocks of one group
 };
 
@@ -49,52 +49,22 @@ Plan plan_of(DepthwiseSizes const& s, DType dtype) {
   int64_t const line = int64_t(s.images) * p.column_strips * p.vectors;
   p.rows = 2 * int(std::clamp<int64_t>(line * s.height / (int64_t(kMostBlocks) * kMarchThreads), 2, 32) / 2);
   p.row_strips = int(blocks(s.height + shift, p.rows));
-  p.tiles = int64_t(s.images) * p.row_strips * p.column_strips;
+  p.tiles = s.images * p.row_strips * p.column_strips;  // fewer than values: see depthwise_march_kind
   int64_t const side = kMarchThreads / p.lanes, most = std::max(1, kMostBlocks / p.groups);
   int64_t const rounds = std::max<int64_t>(1, (p.tiles + most * side - 1) / (most * side));
   p.chunks = int(std::max<int64_t>(1, (p.tiles + rounds * side - 1) / (rounds * side)));
   return p;
 }
 
-// The storage of one or two channels.
-template <class T, int WIDTH>
-struct Channels {
-  using Word = std::conditional_t<WIDTH == 2, typename ChannelPair<T>::Word, T>;
-  __device__ static __forceinline__ Word zero() {
-    if constexpr (WIDTH == 2)
-      return narrow_pair<T>({0, 0});
-    else
-      return T(0.0f);
+template <int WIDTH>
+__device__ __forceinline__ void load_taps(float const* shared, float (&to)[WIDTH]) {
+  if constexpr (WIDTH == 2) {
+    float2 const pair = *reinterpret_cast<float2 const*>(shared);
+    to[0] = pair.x, to[1] = pair.y;
+  } else {
+    to[0] = *shared;
   }
-  __device__ static __forceinline__ Word load(T const* p) {
-    if constexpr (WIDTH == 2)
-      return load_pair(p);
-    else
-      return *p;
-  }
-  __device__ static __forceinline__ void widen(Word word, float (&to)[WIDTH]) {
-    if constexpr (WIDTH == 2) {
-      float2 const pair = widen_pair<T>(word);
-      to[0] = pair.x, to[1] = pair.y;
-    } else {
-      to[0] = float(word);
-    }
-  }
-  __device__ static __forceinline__ void taps(float const* shared, float (&to)[WIDTH]) {
-    if constexpr (WIDTH == 2) {
-      float2 const pair = *reinterpret_cast<float2 const*>(shared);
-      to[0] = pair.x, to[1] = pair.y;
-    } else {
-      to[0] = *shared;
-    }
-  }
-  __device__ static __forceinline__ void store(T* p, float const (&from)[WIDTH]) {
-    if constexpr (WIDTH == 2)
-      store_pair(p, {from[0], from[1]});
-    else
-      *p = T(from[0]);
-  }
-};
+}
 
 template <class T, int K, int STRIDE, int WIDTH, int COLUMNS, int BLOCKS>
 __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
@@ -118,8 +88,8 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
   __syncthreads();
   if (vector < plan.vectors) {
     float const* const w = part + lane * WIDTH;
-    for (int64_t tile = int64_t(chunk) * side + beside; tile < plan.tiles; tile += int64_t(plan.chunks) * side) {
-      int const strip = int(tile % plan.column_strips), line = int(tile / plan.column_strips);
+    for (int tile = chunk * side + beside; tile < plan.tiles; tile += plan.chunks * side) {
+      int const line = tile / plan.column_strips, strip = tile - line * plan.column_strips;
       int const image = line / plan.row_strips;
       // Columns and rows of x count from the padding on: a = column + kPadding, so that a - tap is a multiple of the
       // stride exactly where the tap leads to an output.
@@ -128,16 +98,15 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
       int const bottom = min(top + plan.rows, s.height + kPadding), upper = max(top, kPadding);
       int const x_row = s.width * s.channels, pre_row = s.out_width * s.channels;
       int out = top / STRIDE - (K - 1) / STRIDE;
-      unsigned inside = 0, mine = 0;
+      unsigned inside = 0;  // bit j: output column first + j exists; bit 16 + j: column j of x does
 #pragma unroll
       for (int j = 0; j < kInputs; ++j) inside |= unsigned(first + j >= 0 && first + j < s.out_width) << j;
 #pragma unroll
-      for (int j = 0; j < COLUMNS; ++j) mine |= unsigned(column + j >= 0 && column + j < s.width) << j;
-      // Where the rows that enter and leave in a step lie.
-      int64_t const leaves =
+      for (int j = 0; j < COLUMNS; ++j) inside |= unsigned(column + j >= 0 && column + j < s.width) << (16 + j);
+      // Where the rows that leave in a step lie; those that enter are `ahead` further.
+      int64_t at =
           (int64_t(image) * s.height + out * STRIDE - kPadding) * x_row + int64_t(column) * s.channels + channel;
-      T const* x_from = x + leaves + int64_t(K - STRIDE) * x_row;
-      T* x_to = x_gradient + leaves;
+      int const ahead = (K - STRIDE) * x_row;
       T const* pre_from = pre + (int64_t(image) * s.out_height + out) * pre_row + int64_t(first) * s.channels + channel;
 
       float dx[kSlots][COLUMNS][WIDTH] = {};
@@ -146,11 +115,10 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
       for (int slot = 0; slot < kSlots; ++slot)
 #pragma unroll
         for (int j = 0; j < COLUMNS; ++j) kept[slot][j] = C::zero();
-      int const last = (bottom - 1) / STRIDE;
-      while (out <= last) {
+      while (out * STRIDE < bottom) {
 #pragma unroll
         for (int phase = 0; phase < kLive; ++phase) {
-          if (out > last) break;
+          if (out * STRIDE >= bottom) break;
           // Rows of x that enter.
 #pragma unroll
           for (int q = 0; q < STRIDE; ++q) {
@@ -158,8 +126,8 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
             bool const enter = b >= upper && b < bottom;
 #pragma unroll
             for (int j = 0; j < COLUMNS; ++j)
-              kept[slot][j] = enter && (mine >> j & 1) ? C::load(x_from + j * s.channels) : C::zero();
-            x_from += x_row;
+              kept[slot][j] =
+                  enter && (inside >> (16 + j) & 1) ? C::load(x + at + ahead + q * x_row + j * s.channels) : C::zero();
           }
           if (out >= 0 && out < s.out_height) {
             float g[kInputs][WIDTH];
@@ -181,7 +149,7 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
 #pragma unroll
               for (int kx = 0; kx < K; ++kx) {
                 float tap[WIDTH];
-                C::taps(w + (ky * K + kx) * kTap, tap);
+                load_taps(w + (ky * K + kx) * kTap, tap);
 #pragma unroll
                 for (int j = kx % STRIDE; j < COLUMNS; j += STRIDE)
 #pragma unroll
@@ -200,13 +168,14 @@ __global__ void __launch_bounds__(kMarchThreads, BLOCKS)
             bool const leave = x_gradient && b >= upper && b < bottom;
 #pragma unroll
             for (int j = 0; j < COLUMNS; ++j) {
-              if (leave && (mine >> j & 1)) C::store(x_to + j * s.channels, dx[slot][j]);
+              if (leave && (inside >> (16 + j) & 1))
+                C::store(x_gradient + at + q * x_row + j * s.channels, dx[slot][j]);
 #pragma unroll
               for (int v = 0; v < WIDTH; ++v) dx[slot][j][v] = 0;
             }
-            x_to += x_row;
           }
           ++out;
+          at += STRIDE * x_row;
           pre_from += pre_row;
         }
       }

@@ -28,33 +28,9 @@ void run_image(View program, Memory const& memory, double* times, Context const&
   }
 }
 
-}  // namespace
-
-void forward(View x, View program, View const* weights, int64_t weight_count, View arena, int64_t arena_size, View y,
-             View times, Context const& context) {
-  check(x.rank == 4 && (x.dtype == DType::f32 || x.dtype == DType::u8),
-        "forward: x must be float32 or uint8 [N, H, W, C], got ", x);
-  check(cpu_takes(x.device), "forward: has no CUDA kernel, move the tensors to the CPU");
-  check(program.rank == 2 && program.shape[1] == kStepFields && program.dtype == DType::i64 &&
-            cpu_takes(program.device),
-        "forward: program must be int64 [steps, ", int(kStepFields), "] on the CPU, got ", program);
-  check(y.dtype == DType::f32 && y.rank > 1 && y.shape[0] == x.shape[0], "forward: y must be float32 [N, ...], got ",
-        y);
-  check(arena_size > 0 && (arena.dtype == DType::f32 || arena.dtype == DType::bf16) && arena.numel() >= arena_size,
-        "forward: the arena must hold ", arena_size, " float32 or bfloat16 values, got ", arena);
-  check(arena.dtype == DType::f32 || has_bf16_dot(),
-        "forward: bfloat16 needs a CPU with AVX512-BF16, and LEYOLO_ISA must not lower the instruction set");
-  check_one_device("forward", x, {arena, y});
-  check(!times || (times.dtype == DType::f64 && times.numel() == program.shape[0] && cpu_takes(times.device) &&
-                   x.shape[0] <= 1),
-        "forward: times must be float64 [steps] on the CPU, for one image, got ", times, " and x ", x);
-  for (int64_t i = 0; i < weight_count; ++i) check_one_device("forward", x, {weights[i]});
-  check(!overlap(x, y) && !overlap(arena, y) && !overlap(arena, x), "forward: x, arena and y must not share memory");
-  int64_t const images = x.shape[0];
-  if (images == 0) return;
-  int64_t const x_size = x.numel() / images, y_size = y.numel() / images;
-  check_program(program, x.dtype, arena.dtype, x_size, y_size, arena_size, weights, weight_count);
-
+void forward_cpu(View x, View program, View const* weights, View arena, int64_t arena_size, View y, View times,
+                 Context const& context) {
+  int64_t const images = x.shape[0], x_size = x.numel() / images, y_size = y.numel() / images;
   auto const run = [&](int64_t image, int64_t worker, Context const& threads) {
     run_image(program,
               {x.as<char>() + image * x_size * size_of(x.dtype), x.dtype,
@@ -74,6 +50,36 @@ void forward(View x, View program, View const* weights, int64_t weight_count, Vi
     });
   }
   for (int64_t image = together; image < images; ++image) run(image, 0, context);
+}
+
+}  // namespace
+
+void forward(View x, View program, View const* weights, int64_t weight_count, View arena, int64_t arena_size, View y,
+             View times, Context const& context) {
+  bool const cuda = x.device == Device::cuda;
+  check(x.rank == 4 && (x.dtype == DType::f32 || x.dtype == DType::u8 || (cuda && x.dtype == arena.dtype)),
+        "forward: x must be float32 or uint8 [N, H, W, C], got ", x);
+  check(
+      program.rank == 2 && program.shape[1] == kStepFields && program.dtype == DType::i64 && cpu_takes(program.device),
+      "forward: program must be int64 [steps, ", int(kStepFields), "] on the CPU, got ", program);
+  check(y.dtype == DType::f32 && y.rank > 1 && y.shape[0] == x.shape[0], "forward: y must be float32 [N, ...], got ",
+        y);
+  check(arena_size > 0 &&
+            (arena.dtype == DType::f32 || arena.dtype == DType::bf16 || (cuda && arena.dtype == DType::f16)) &&
+            arena.numel() >= arena_size,
+        "forward: the arena must hold ", arena_size, " float32 or bfloat16 values, on CUDA also float16, got ", arena);
+  check(cuda || arena.dtype == DType::f32 || has_bf16_dot(),
+        "forward: bfloat16 needs a CPU with AVX512-BF16, and LEYOLO_ISA must not lower the instruction set");
+  check_one_device("forward", x, {arena, y});
+  check(!times || (!cuda && times.dtype == DType::f64 && times.numel() == program.shape[0] && x.shape[0] <= 1),
+        "forward: times must be float64 [steps] on the CPU, for one image, got ", times, " and x ", x);
+  for (int64_t i = 0; i < weight_count; ++i) check_one_device("forward", x, {weights[i]});
+  check(!overlap(x, y) && !overlap(arena, y) && !overlap(arena, x), "forward: x, arena and y must not share memory");
+  if (x.shape[0] == 0) return;
+  check_program(program, x.device, x.dtype, arena.dtype, x.numel() / x.shape[0], y.numel() / x.shape[0], arena_size,
+                weights, weight_count);
+  LEYOLO_DISPATCH("forward", x.device, forward_cpu(x, program, weights, arena, arena_size, y, times, context),
+                  forward_cuda(x, program, weights, arena, arena_size, y, context));
 }
 
 }  // namespace leyolo

@@ -4,8 +4,10 @@
 #include "core/stream.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/conv2d_bf16.h"
+#include "ops/conv2d/conv2d_cuda.h"
 #include "ops/depthwise_conv2d/depthwise_bf16.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d.h"
+#include "ops/depthwise_conv2d/depthwise_images.h"
 #include "ops/forward/forward_steps.h"
 
 namespace leyolo {
@@ -15,6 +17,7 @@ namespace {
 constexpr int64_t kMostInChain = 16;
 
 struct Sizes {
+  bool cuda;
   DType input, values;
   int64_t x, y, arena;
   View const* weights;
@@ -40,14 +43,27 @@ void check_residual(int64_t i, int64_t const* s, int64_t arena_size) {
         ": the residual must not be overwritten by the output");  // tiles overlap: it would be added twice
 }
 
+void check_addend(int64_t i, int64_t const* s, Sizes const& sizes) {
+  if (s[kAddendOffset] < 0) return;
+  check(!sizes.cuda && sizes.values == DType::f32, "forward: step ", i, ": only float32 maps on the CPU have addends");
+  check(Step(s[kKind]) == Step::conv2d && s[kKernel] == 1 && s[kStride] == 1, "forward: step ", i,
+        ": only a 1x1 convolution of stride 1 has an addend");
+  int64_t const height = s[kOutHeight], width = s[kOutWidth];
+  check(height % 2 == 0 && width % 2 == 0, "forward: step ", i,
+        ": an addend is half as high and wide as the output, got ", height, " x ", width);
+  check_extent(i, "addend", s[kAddendOffset], s[kAddendPitch], height * width / 4, s[kOutChannels], sizes.arena);
+}
+
 void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
   int64_t const w = s[kWeight], k = s[kKernel];
   check(w >= 0 && w < sizes.weight_count, "forward: step ", i, ": there is no weight ", w);
-  bool const dense = Step(s[kKind]) == Step::conv2d, bf16 = sizes.values == DType::bf16;
+  bool const dense = Step(s[kKind]) == Step::conv2d, bf16 = sizes.values == DType::bf16 && !sizes.cuda;
   int64_t const in = s[kInChannels], out = s[kOutChannels];
-  int64_t const expected = bf16    ? dense ? conv2d_bf16_packed_size(out, in, k) : depthwise_bf16_packed_size(in, k)
-                           : dense ? conv2d_packed_size(out, in, k)
-                                   : depthwise_packed_size(in, k, k);
+  int64_t const expected = sizes.cuda ? dense ? conv2d_cuda_packed_size(out, in, k, sizes.values)
+                                              : depthwise_cuda_packed_size(in, k, sizes.values)
+                           : bf16     ? dense ? conv2d_bf16_packed_size(out, in, k) : depthwise_bf16_packed_size(in, k)
+                           : dense    ? conv2d_packed_size(out, in, k)
+                                      : depthwise_packed_size(in, k, k);
   DType const dtype = bf16 ? DType::i32 : DType::f32;
   check(sizes.weights[w].dtype == dtype && sizes.weights[w].numel() == expected, "forward: step ", i, ": weight ", w,
         " must be ", dtype, " of ", expected, " packed values, got ", sizes.weights[w]);
@@ -55,6 +71,7 @@ void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
 
 // What the image becomes before the first layer.
 void check_unit(int64_t i, int64_t const* s, Sizes const& sizes) {
+  check(!sizes.cuda, "forward: step ", i, ": on CUDA the first convolution reads the image itself");
   bool const bf16 = sizes.values == DType::bf16;
   check(bf16 ? s[kInChannels] == 3 && s[kOutChannels] == 4
              : sizes.input == DType::u8 && s[kInChannels] == s[kOutChannels],
@@ -74,6 +91,7 @@ void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
   activation_from(s[kActivation], "forward");
   Step const kind = Step(s[kKind]);
   check_residual(i, s, sizes.arena);
+  check_addend(i, s, sizes);
   if (kind == Step::unit) return check_unit(i, s, sizes);
   check(kind == Step::conv2d || s[kInChannels] == s[kOutChannels], "forward: step ", i,
         ": channels must stay the same");
@@ -96,9 +114,10 @@ void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
 
 void check_input(int64_t i, int64_t const* s, Sizes const& sizes) {
   check(s[kXSpace] == kArena || s[kXSpace] == kInput, "forward: step ", i, ": unknown space of the input");
-  bool const direct = sizes.input == DType::f32 && sizes.values == DType::f32;
-  check(s[kXSpace] != kInput || (Step(s[kKind]) == Step::unit) != direct, "forward: step ", i,
-        ": cannot read an image of ", sizes.input);
+  bool const direct = sizes.cuda || (sizes.input == DType::f32 && sizes.values == DType::f32);
+  check(s[kXSpace] != kInput ||
+            ((Step(s[kKind]) == Step::unit) != direct && (!sizes.cuda || Step(s[kKind]) == Step::conv2d)),
+        "forward: step ", i, ": cannot read an image of ", sizes.input);
   check_extent(i, "input", s[kXOffset], s[kXPitch], s[kHeight] * s[kWidth], s[kInChannels],
                s[kXSpace] == kInput ? sizes.x : sizes.arena);
 }
@@ -107,7 +126,7 @@ void check_output(int64_t i, int64_t const* s, Sizes const& sizes) {
   check(s[kYSpace] == kArena || s[kYSpace] == kOutput, "forward: step ", i, ": unknown space of the output");
   bool const convolves = Step(s[kKind]) == Step::conv2d || Step(s[kKind]) == Step::depthwise;
   check(s[kYSpace] == kArena || convolves || sizes.values == DType::f32, "forward: step ", i,
-        ": only convolutions of bfloat16 maps write float32");
+        ": only convolutions of maps in half precision write float32");
   check_extent(i, "output", s[kYOffset], s[kYPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels],
                s[kYSpace] == kOutput ? sizes.y : sizes.arena);
 }
@@ -141,6 +160,8 @@ int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, Sizes co
     check_shape(i, s, sizes);
     if (s[kResidualOffset] >= 0)
       outside(i, "residual", s[kResidualOffset], s[kResidualPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels]);
+    if (s[kAddendOffset] >= 0)
+      outside(i, "addend", s[kAddendOffset], s[kAddendPitch], s[kOutHeight] * s[kOutWidth] / 4, s[kOutChannels]);
     if (j == count) {
       check_output(i, s, sizes);
       if (s[kYSpace] == kArena)
@@ -167,16 +188,56 @@ int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, Sizes co
   return count;
 }
 
+// Returns the number of steps. Whether the kernel takes these sizes is its own affair.
+int64_t check_block(int64_t first, int64_t steps, int64_t const* block, Sizes const& sizes) {
+  int64_t const count = block[kChainSteps];
+  check(sizes.cuda && sizes.values != DType::f32, "forward: step ", first,
+        ": blocks are for CUDA and maps in float16 or bfloat16, got ", sizes.values);
+  check((count == 2 || count == 3) && first + count < steps, "forward: step ", first, ": a block of ", count,
+        " steps, expected 2 or 3, all in the program");
+  for (int64_t j = 1; j <= count; ++j) {
+    int64_t const i = first + j;
+    int64_t const *const s = block + j * kStepFields, *const before = s - kStepFields;
+    bool const depthwise = j == count - 1;
+    check(Step(s[kKind]) == (depthwise ? Step::depthwise : Step::conv2d) &&
+              (depthwise || (s[kKernel] == 1 && s[kStride] == 1)),
+          "forward: step ", i, ": a block is [1x1 convolution,] depthwise, 1x1 convolution, got kind ", s[kKind],
+          ", kernel ", s[kKernel], ", stride ", s[kStride]);
+    check_shape(i, s, sizes);
+    check(
+        j == count ? s[kActivation] == 0 : s[kResidualOffset] < 0 && s[kActivation] == block[kStepFields + kActivation],
+        "forward: step ", i, ": the residual of a block comes last, and its last step has no activation");
+    if (j == 1) {
+      check(s[kXSpace] == kArena, "forward: step ", i, ": a block reads the arena");
+      check_input(i, s, sizes);
+    } else {
+      check(s[kXSpace] == kWindow && before[kYSpace] == kWindow && s[kHeight] == before[kOutHeight] &&
+                s[kWidth] == before[kOutWidth] && s[kInChannels] == before[kOutChannels],
+            "forward: step ", i, ": must read what step ", i - 1, " writes");
+    }
+    if (j == count) {
+      check(s[kYSpace] == kArena, "forward: step ", i, ": a block writes to the arena");
+      check_output(i, s, sizes);
+    }
+  }
+  return count;
+}
+
 }  // namespace
 
-void check_program(View program, DType input, DType values, int64_t x_size, int64_t y_size, int64_t arena_size,
-                   View const* weights, int64_t weight_count) {
-  Sizes const sizes{input, values, x_size, y_size, arena_size, weights, weight_count};
+void check_program(View program, Device device, DType input, DType values, int64_t x_size, int64_t y_size,
+                   int64_t arena_size, View const* weights, int64_t weight_count) {
+  Sizes const sizes{device == Device::cuda, input, values, x_size, y_size, arena_size, weights, weight_count};
   int64_t const steps = program.shape[0];
   for (int64_t i = 0; i < steps; ++i) {
     int64_t const* const s = program.as<int64_t>() + i * kStepFields;
-    check(s[kKind] >= 0 && s[kKind] <= 5, "forward: step ", i, ": unknown kind ", s[kKind]);
+    check(s[kKind] >= 0 && s[kKind] <= 6, "forward: step ", i, ": unknown kind ", s[kKind]);
+    if (Step(s[kKind]) == Step::block) {
+      i += check_block(i, steps, s, sizes);
+      continue;
+    }
     if (Step(s[kKind]) == Step::chain) {
+      check(!sizes.cuda, "forward: step ", i, ": chains are for the CPU");
       i += check_chain(i, steps, s, sizes);
       continue;
     }

@@ -29,7 +29,9 @@ Conv2dArgs conv2d_args(int64_t const* s, Memory const& m, float const* x, float*
           k,
           int(s[kStride]),
           int(s[kPadding]),
-          Activation(s[kActivation])};
+          Activation(s[kActivation]),
+          s[kAddendOffset] >= 0 ? reinterpret_cast<float const*>(m.arena) + s[kAddendOffset] : nullptr,
+          s[kAddendPitch]};
 }
 
 DepthwiseArgs depthwise_args(int64_t const* s, Memory const& m, float const* x, float* y) {

@@ -15,8 +15,8 @@ struct Memory {
 };
 
 // Throws unless every step stays inside the sizes (of one image, in values) and fits the ones around it.
-void check_program(View program, DType input, DType values, int64_t x_size, int64_t y_size, int64_t arena_size,
-                   View const* weights, int64_t weight_count);
+void check_program(View program, Device device, DType input, DType values, int64_t x_size, int64_t y_size,
+                   int64_t arena_size, View const* weights, int64_t weight_count);
 
 // Runs the step at `row`, or the whole chain that starts there.
 void run_step(int64_t const* row, Memory const& memory, Context const& context);
@@ -30,5 +30,9 @@ struct StepKernels {
   void (*image)(int64_t const* s, Memory const& memory, char const* x, char* y, Context const& context);
 };
 extern StepKernels const float_steps, bf16_steps;
+
+// A checked program; every image of the batch has an arena of its own, or they take turns.
+void forward_cuda(View x, View program, View const* weights, View arena, int64_t arena_size, View y,
+                  Context const& context);
 
 }  // namespace leyolo

@@ -7,6 +7,7 @@
 #include "core/dispatch.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d.h"
+#include "ops/inverted_bottleneck/inverted_bottleneck_cuda.h"
 
 namespace leyolo {
 
@@ -140,7 +141,10 @@ void inverted_bottleneck_cpu(View x, View expand_weight, View expand_bias, View 
 
 int64_t inverted_bottleneck_workspace(View x, View expand_weight, View depthwise_weight, View project_weight, View y,
                                       InvertedBottleneck const& params, Context const& context) {
-  return 4 * Plan(x, expand_weight, depthwise_weight, project_weight, y, params, context.threads).total();
+  return LEYOLO_DISPATCH(
+      "inverted_bottleneck", x.device,
+      4 * Plan(x, expand_weight, depthwise_weight, project_weight, y, params, context.threads).total(),
+      inverted_bottleneck_cuda_workspace(x, expand_weight, depthwise_weight, project_weight, y, params));
 }
 
 int64_t inverted_bottleneck_band(View x, View expand_weight, View depthwise_weight, View project_weight, View y,
@@ -198,9 +202,11 @@ void inverted_bottleneck(View x, View expand_weight, View expand_bias, View dept
   check(workspace.numel() * size_of(workspace.dtype) >=
             inverted_bottleneck_workspace(x, expand_weight, depthwise_weight, project_weight, y, params, context),
         op, "the workspace is too small");
-  LEYOLO_CPU_ONLY("inverted_bottleneck", x.device,
+  LEYOLO_DISPATCH("inverted_bottleneck", x.device,
                   inverted_bottleneck_cpu(x, expand_weight, expand_bias, depthwise_weight, depthwise_bias,
-                                          project_weight, project_bias, y, workspace, params, context));
+                                          project_weight, project_bias, y, workspace, params, context),
+                  inverted_bottleneck_cuda(x, expand_weight, expand_bias, depthwise_weight, depthwise_bias,
+                                           project_weight, project_bias, y, workspace, params, context));
 }
 
 }  // namespace leyolo

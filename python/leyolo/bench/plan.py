@@ -42,9 +42,10 @@ def plan(
     Returns:
         ready for JSON: model, imgsz, threads, isa, runs, limits (:meth:`Limits.to_dict`), steps, total, forward_us.
 
-        A step has name, kernel, activation ("none" or "silu"), residual, chain (the row of the chain that it belongs
-        to, or None), in and out ([H, W, C]), tile ([[pixels, vectors], …], the register tiles; empty where there are
-        none), bytes_in (with the residual), bytes_out, bytes_weights, flops (two for a multiply-add; activations are
+        A step has name, kernel, activation ("none" or "silu"), residual, addend (whether what an upsampled map
+        contributes is added to its sums), chain (the row of the chain that it belongs to, or None), in and out
+        ([H, W, C]), tile ([[pixels, vectors], …], the register tiles; empty where there are none), bytes_in (with
+        residual and addend), bytes_out, bytes_weights, flops (two for a multiply-add; activations are
         not counted), level (the nearest memory that holds these bytes), floor_us (the longer of the arithmetic at its
         peak and the bytes at that level's bandwidth) and time_us. The steps of a chain run together, row by row: its
         own row counts what goes in at one end and comes out at the other and has the time, the rows of its steps, which
@@ -126,7 +127,7 @@ def _rows(program: Program, weight_bytes: list[int]) -> list[Row]:
 
 def _step(name: str, fields: list[int], chain: int | None, weight_bytes: list[int]) -> Row:
     kind, _, _, _, height, width, channels, _, _, _, out_height, out_width, out_channels, k, stride = fields[:15]
-    activation, residual, weight = fields[16], fields[17], fields[19]
+    activation, residual, weight, addend = fields[16], fields[17], fields[19], fields[21]
     pixels = out_height * out_width
     kernel, tile, flops = "", [], 0
     if kind == CONV2D:
@@ -142,12 +143,14 @@ def _step(name: str, fields: list[int], chain: int | None, weight_bytes: list[in
         "kernel": f"{kernel} s{stride}" if stride > 1 else kernel,
         "activation": "silu" if activation == SILU else "none",
         "residual": residual >= 0,
+        "addend": addend >= 0,
         "chain": chain,
         "in": [height, width, channels],
         "out": [out_height, out_width, out_channels],
         "tile": tile,
         "bytes_in": height * width * channels * (1 if kind == UNIT else 4)
-        + (4 * pixels * out_channels if residual >= 0 else 0),
+        + (4 * pixels * out_channels if residual >= 0 else 0)
+        + (pixels * out_channels if addend >= 0 else 0),
         "bytes_out": 4 * pixels * out_channels,
         "bytes_weights": weight_bytes[weight] if weight >= 0 else 0,
         "flops": flops,
@@ -164,11 +167,14 @@ def _chain(name: str, table: list[list[int]], *, band: int, weight_bytes: list[i
         "kernel": f"{band} rows at a time" if band > 1 else "row by row",
         "activation": "none",
         "residual": False,
+        "addend": False,
         "chain": None,
         "in": steps[0]["in"],
         "out": steps[-1]["out"],
         "tile": [],
-        "bytes_in": steps[0]["bytes_in"] + sum(4 * f[10] * f[11] * f[12] for f in others),
+        "bytes_in": steps[0]["bytes_in"]
+        + sum(4 * f[10] * f[11] * f[12] for f in others)
+        + sum(f[10] * f[11] * f[12] for f in table[1:] if f[21] >= 0),
         "bytes_out": steps[-1]["bytes_out"],
         "bytes_weights": sum(step["bytes_weights"] for step in steps),
         "flops": sum(step["flops"] for step in steps),

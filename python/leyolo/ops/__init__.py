@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leyolo.ops.assignment import Assignment
+from leyolo.ops.batch_norm_act import batch_norm_act
 from leyolo.ops.box_iou import box_iou, complete_box_iou, distance_box_iou, generalized_box_iou
 from leyolo.ops.box_iou_loss import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 from leyolo.ops.boxes import box_area, box_convert, clip_boxes_to_image, remove_small_boxes
@@ -20,6 +21,7 @@ from leyolo.ops.tal import tal_assign
 
 __all__ = [
     "Assignment",
+    "batch_norm_act",
     "batched_nms",
     "box_area",
     "box_convert",

@@ -90,7 +90,7 @@ def letterbox(
     Pixels are those of OpenCV's ``resize`` with ``INTER_LINEAR`` on uint8, to the bit.
 
     Args:
-        image: uint8 [H, W, 3] or [B, H, W, 3].
+        image: uint8 [H, W, 3] or [B, H, W, 3], on the CPU or on CUDA; the result is there too.
         size: of the network input in pixels, an int or (height, width).
         stride: with ``rect``, each side is padded to the next multiple of it.
         rect: pad only that far, not to ``size``.

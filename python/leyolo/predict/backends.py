@@ -1,4 +1,4 @@
-"""What runs the network: our kernels on the CPU, torch on a GPU. Torch is imported only for the latter."""
+"""What runs the network: our kernels, on a GPU through torch. Torch is imported only for the latter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def check_device(device: str | int | None) -> str:
 
 
 def check_dtype(dtype: Any, device: str) -> str:
-    text = "float32" if dtype is None else str(dtype).removeprefix("torch.")
+    default = "float32" if device == "cpu" else "float16"
+    text = default if dtype is None else str(dtype).removeprefix("torch.")
     text = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}.get(text, text)
     if text not in _DTYPES:
         raise UsageError(f"dtype must be one of {', '.join(_DTYPES)}, got '{dtype}'.{nearest(text, _DTYPES)}")
@@ -63,12 +64,35 @@ def packaged_weights() -> Path | None:
     return next(iter(sorted((Path(str(leyolo.__file__)).parent / "assets").glob("*.safetensors"))), None)
 
 
-def engine(checkpoint: Checkpoint, device: str, dtype: str) -> Engine:
+def engine(checkpoint: Checkpoint, device: str, dtype: str, *, cuda_graph: bool = False) -> Engine:
     if device == "cpu":
         from leyolo.runtime import Engine as CpuEngine
 
         return CpuEngine(checkpoint, dtype=dtype)
+    _cuda_torch(device)
+    if _has_kernels():
+        from leyolo.predict.gpu import GpuEngine
+
+        return GpuEngine(checkpoint, device, dtype, cuda_graph=cuda_graph)
+    if cuda_graph:
+        raise MissingDependencyError(
+            "cuda_graph needs leyolo's CUDA kernels, and this build has none\n"
+            "Build leyolo where nvcc is found (leyolo doctor)"
+        )
     return TorchEngine(checkpoint, device, dtype)
+
+
+def _has_kernels() -> bool:
+    import leyolo._C as C
+
+    return bool(C.build_info()["cuda"])
+
+
+def _cuda_torch(device: str) -> Any:
+    torch = _torch(f"device {device}")
+    if not torch.cuda.is_available():
+        raise MissingDependencyError(f"device {device}: this torch ({torch.__version__}) sees no CUDA device")
+    return torch
 
 
 def _torch(why: str) -> Any:
@@ -80,22 +104,21 @@ def _torch(why: str) -> Any:
 
 
 def network(checkpoint: Checkpoint, device: str, dtype: str, *, fused: bool) -> Any:
-    """The torch network with these weights, channels last, in eval mode; ``fused``: folded, on the CPU one operator."""
-    torch = _torch("the torch network")
+    """The torch network with these weights, channels last, in eval mode; ``fused``: folded, and one operator where we
+    have kernels."""
+    torch = _torch("the torch network") if device == "cpu" else _cuda_torch(device)
     from leyolo.models.transfer import to_torch
 
-    if device == "cpu" and fused:
+    if fused and (device == "cpu" or _has_kernels()):
         from leyolo.models.fused import FusedNetwork
 
-        return FusedNetwork(checkpoint, dtype)
-    if device != "cpu" and not torch.cuda.is_available():
-        raise MissingDependencyError(f"device {device}: this torch ({torch.__version__}) sees no CUDA device")
+        return FusedNetwork(checkpoint, dtype, device=device)
     made = to_torch(checkpoint).eval().to(device, getattr(torch, dtype))
     return made.fold() if fused else made
 
 
 class TorchEngine:
-    """The torch network behind the engine's signature: numpy in, numpy out."""
+    """The torch network behind the engine's signature, where we have no kernels: numpy in, numpy out."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
         self._torch = _torch(f"device {device}")

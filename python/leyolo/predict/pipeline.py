@@ -22,10 +22,12 @@ from leyolo.runtime.engine import scratch
 
 Array = NDArray[Any]
 Candidates = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+Kept = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """``float32 [B, H, W, 3]`` in 0..1 -> logits ``float32 [B, A, 4R + C]`` (yolox head: ``[B, A, 4 + 1 + C]``). An engine
-that has a method ``detect`` (``leyolo.runtime.Engine``) gives the candidates of a leyolo head itself; one whose
-``input_dtype`` is ``"uint8"`` gets pixels 0..255, which take a quarter of the memory."""
+that has a method ``detect`` (``leyolo.runtime.Engine``) gives the candidates of a leyolo head itself, one that has a
+method ``boxes`` (``leyolo.predict.gpu.GpuEngine``) what is left after suppression; one whose ``input_dtype`` is
+``"uint8"`` gets pixels 0..255, which take a quarter of the memory."""
 
 
 MAX_SIDE, MAX_DET, MAX_BATCH = 8192, 100_000, 4096
@@ -173,9 +175,14 @@ class Pipeline:
                 out = batch[row : row + 1]
                 _C.letterbox(images[index], settings.imgsz, stride=stride, rect=settings.rect, dtype=dtype, out=out)
             ready = time.perf_counter()
-            candidates = self._candidates(batch, settings)
-            inferred = time.perf_counter()
-            found = _suppress(candidates, settings)
+            whole = getattr(self.engine, "boxes", None)
+            if whole is not None:  # one piece on the GPU, which only the result is waited for
+                found: list[Kept] = whole(batch, settings)
+                inferred = time.perf_counter()
+            else:
+                candidates = self._candidates(batch, settings)
+                inferred = time.perf_counter()
+                found = _suppress(candidates, settings)
             boxes = [
                 unletterbox_boxes(each, images[index].shape, shape, scale=box.scale, padding=(box.left, box.top))
                 for (index, box), (each, _, _) in zip(group, found, strict=True)
@@ -202,9 +209,7 @@ class Pipeline:
         return _C.detect_decode(logits, centers, strides, reg_max=bins, score_threshold=conf, multi_label=multi)
 
 
-def _suppress(
-    candidates: Candidates, settings: Settings
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
+def _suppress(candidates: Candidates, settings: Settings) -> list[Kept]:
     """Candidates of a batch to (boxes, scores, labels) of every picture, best first."""
     boxes, scores, labels, counts = candidates
     if settings.classes is not None:

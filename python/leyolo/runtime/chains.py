@@ -77,7 +77,7 @@ def _joined(steps: Sequence[Step], i: int, streaming: Streaming) -> bool:
         and following.x == this.y
         and this.y.channels == buffer.channels
         and (buffer.first, buffer.last) == (i, i + 1)
-        and (following.residual is None or following.residual.buffer is not buffer)
+        and all(slot is None or slot.buffer is not buffer for slot in (following.residual, following.addend))
         and (this.kind == UNIT or streaming.leaves(buffer))
     )
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 import leyolo._C as C
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""float16: on CUDA only."""
 
 
 def usable(dtype: str, *, stacklevel: int = 3) -> Dtype:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from leyolo.runtime.chains import Chain
 
-CONV2D, DEPTHWISE, MAX_POOL, UPSAMPLE2X, CHAIN, UNIT = range(6)
+CONV2D, DEPTHWISE, MAX_POOL, UPSAMPLE2X, CHAIN, UNIT, BLOCK = range(7)
 ARENA, INPUT, OUTPUT, WINDOW = range(4)
-_FIELDS = 21
+_FIELDS = 23
 NONE, SILU = 0, 1
 _ALIGNMENT = 32  # values: a cache line, or two where they are float32
 
@@ -65,9 +65,15 @@ class Step:
     residual: Slot | None = None
     weight: int = -1
     name: str = ""
+    addend: Slot | None = None
+
+    @property
+    def slots(self) -> list[Slot]:
+        """All that it reads and writes."""
+        return [slot for slot in (self.x, self.y, self.residual, self.addend) if slot is not None]
 
     def row(self, window_rows: int = 0) -> list[int]:
-        x, y, r = self.x, self.y, self.residual
+        x, y, r, a = self.x, self.y, self.residual, self.addend
         return [
             self.kind,
             *(x.buffer.space, x.offset, x.buffer.channels, x.buffer.height, x.buffer.width, x.channels),
@@ -76,18 +82,28 @@ class Step:
             *((r.offset, r.buffer.channels) if r else (-1, 0)),
             self.weight,
             window_rows,
+            *((a.offset, a.buffer.channels) if a else (-1, 0)),
         ]
 
 
 @dataclass(frozen=True)
 class Program:
-    """What ``forward`` runs: ``steps`` int64 [n, 21], scratch for one image, and the shape of one image's result; and
+    """What ``forward`` runs: ``steps`` int64 [n, 23], scratch for one image, and the shape of one image's result; and
     the name of every row of ``steps``, for people."""
 
     steps: NDArray[np.int64]
     arena_size: int
     shape: tuple[int, ...]
     names: tuple[str, ...]
+
+    @property
+    def launches(self) -> tuple[str, ...]:
+        """The name of every kernel that CUDA runs."""
+        found, i = [], 0
+        while i < len(self.steps):
+            found.append(self.names[i])
+            i += 1 + (int(self.steps[i, 1]) if self.steps[i, 0] == BLOCK else 0)
+        return tuple(found)
 
 
 @dataclass
@@ -102,10 +118,9 @@ class Builder:
         return self.buffers[-1]
 
     def _add(self, step: Step) -> Slot:
-        for slot in (step.x, step.y, step.residual):
-            if slot is not None:
-                slot.buffer.first = len(self.steps) if slot.buffer.first < 0 else slot.buffer.first
-                slot.buffer.last = len(self.steps)
+        for slot in step.slots:
+            slot.buffer.first = len(self.steps) if slot.buffer.first < 0 else slot.buffer.first
+            slot.buffer.last = len(self.steps)
         self.steps.append(step)
         return step.y
 
@@ -123,11 +138,13 @@ class Builder:
         stride: int = 1,
         activation: int = NONE,
         residual: Slot | None = None,
+        addend: Slot | None = None,
         into: Slot | None = None,
         name: str = "",
     ) -> Slot:
+        """``addend``: half as high and wide as the output, added to the sum before bias and activation."""
         y = self._target(x, into, channels, stride)
-        return self._add(Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight, name))
+        return self._add(Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight, name, addend))
 
     def depthwise(
         self,
@@ -155,11 +172,18 @@ class Builder:
         y = Slot.whole(self.buffer(x.buffer.height, x.buffer.width, channels or x.channels))
         return self._add(Step(UNIT, x, y, 1, 1, name="image"))
 
-    def finish(self, shape: tuple[int, ...], chains: Sequence[Chain] = ()) -> Program:
-        """Places the buffers; the steps of ``chains`` (in order) run row by row."""
+    def finish(
+        self, shape: tuple[int, ...], chains: Sequence[Chain] = (), blocks: Sequence[tuple[int, int]] = ()
+    ) -> Program:
+        """Places the buffers; the steps of ``chains`` (in order) run row by row, those of ``blocks`` (first and last)
+        as one kernel."""
         starts = {chain.first: chain for chain in chains}
+        lengths = {first: last - first + 1 for first, last in blocks}
         for chain in chains:
-            self._into_windows(chain)
+            self._into_windows(chain.first, chain.last)
+            self.buffers.append(chain.window)
+        for first, last in blocks:
+            self._into_windows(first, last)
         size = _place(self.buffers)
         rows, names = [], []
         window_rows: dict[int, int] = {}
@@ -170,22 +194,23 @@ class Builder:
                 rows.append(head + [0] * (_FIELDS - len(head)))
                 names.append(f"chain of {c.last - c.first + 1}")
                 window_rows = dict(enumerate(c.rows, c.first))
+            if i in lengths:
+                rows.append([BLOCK, lengths[i]] + [0] * (_FIELDS - 2))
+                names.append(step.name.removesuffix(".expand").removesuffix(".depthwise"))
             rows.append(step.row(window_rows.get(i, 0)))
             names.append(step.name)
         return Program(np.array(rows, np.int64), max(size, 1), shape, tuple(names))
 
-    def _into_windows(self, chain: Chain) -> None:
-        """Its steps run side by side: what they read and write lives as long as all of them."""
-        steps = self.steps[chain.first : chain.last + 1]
+    def _into_windows(self, first: int, last: int) -> None:
+        """These steps run side by side: what they read and write lives as long as all of them."""
+        steps = self.steps[first : last + 1]
         for step in steps[:-1]:
             step.y.buffer.space = WINDOW
             self.buffers.remove(step.y.buffer)
-        self.buffers.append(chain.window)
         for step in steps:
-            for slot in (step.x, step.y, step.residual):
-                if slot is not None:
-                    slot.buffer.first = min(slot.buffer.first, chain.first)
-                    slot.buffer.last = max(slot.buffer.last, chain.last)
+            for slot in step.slots:
+                slot.buffer.first = min(slot.buffer.first, first)
+                slot.buffer.last = max(slot.buffer.last, last)
 
 
 def _place(buffers: list[Buffer]) -> int:

@@ -1,6 +1,7 @@
 // Fibers and their scheduler. One launch at a time; all state is global.
 #include "cuda_shim.h"
 
+#include <dlfcn.h>
 #include <sys/mman.h>
 
 #include <cstdio>
@@ -247,25 +248,28 @@ void check_launch(char const* name, dim3 blocks, dim3 threads, size_t shared) {
   if (shared > kSharedPerBlock) refuse("more shared memory than sm_86, 89 and 120 have");
 }
 
-// Appends the names of the kernels that have run to the file that LEYOLO_SHIM_RECORD names.
-void record(char const* name) {
+// Appends which kernels have run to the file that LEYOLO_SHIM_RECORD names: binary and address, for nm.
+void record(void const* kernel) {
   static char const* const file = std::getenv("LEYOLO_SHIM_RECORD");
-  static std::set<std::string> known;
-  if (!file || !known.insert(name).second) return;
+  static std::set<void const*> known;
+  Dl_info place;
+  if (!file || !known.insert(kernel).second || !dladdr(kernel, &place)) return;
   if (std::FILE* const out = std::fopen(file, "a")) {
-    std::fprintf(out, "%s\n", name);
+    auto const offset = static_cast<char const*>(kernel) - static_cast<char const*>(place.dli_fbase);
+    std::fprintf(out, "%s\t%tx\n", place.dli_fname, offset);
     std::fclose(out);
   }
 }
 
 }  // namespace
 
-void run(char const* name, dim3 blocks, dim3 threads, size_t shared, void (*body)(void*), void* state) {
+void run(char const* name, void const* kernel, dim3 blocks, dim3 threads, size_t shared, void (*body)(void*),
+         void* state) {
   static std::mutex mutex;
   std::lock_guard const lock(mutex);
   check_launch(name, blocks, threads, shared);
   Quiet const quiet;
-  record(name);
+  record(kernel);
   char const* const seed = std::getenv("LEYOLO_SHIM_SEED");
   unsigned const start = seed ? unsigned(std::atoi(seed)) : 0;
   shuffled = start != 0;

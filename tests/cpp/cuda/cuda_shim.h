@@ -3,7 +3,7 @@
 // are then compiled by the C++ compiler, and kernels read as they do for nvcc.
 //
 // LEYOLO_SHIM_SEED=n (0: threads and blocks in order) shuffles the order of the threads that may run, and of the
-// blocks. LEYOLO_SHIM_RECORD=file collects the names of the kernels that have run. Fresh shared memory holds 0xff
+// blocks. LEYOLO_SHIM_RECORD=file collects which kernels have run. Fresh shared memory holds 0xff
 // (NaN). Wrong use of barriers ends the program with a message that names the lines.
 //
 // Under ThreadSanitizer only barriers, fences and the ends of launches order anything: a race between two CUDA threads
@@ -45,7 +45,7 @@ extern Grid grid;
 inline unsigned lane() { return running->rank % 32; }
 
 // Runs body(state) once per CUDA thread; throws std::runtime_error where a GPU would refuse the launch.
-void run(char const* name, dim3 grid, dim3 block, size_t shared, void (*body)(void*), void* state);
+void run(char const* name, void const* kernel, dim3 grid, dim3 block, size_t shared, void (*body)(void*), void* state);
 
 // Shared memory of the running block: the same for all its threads, filled with 0xff when the first one asks.
 void* shared_memory(void const* key, size_t bytes);

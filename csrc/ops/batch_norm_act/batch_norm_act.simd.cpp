@@ -1,0 +1,143 @@
+// The passes of batch norm over a stretch of a map. All are limited by memory; four vectors at a time hide the latency
+// of the exponential.
+#include "core/simd.h"
+#include "ops/batch_norm_act/batch_norm_act_args.h"
+
+namespace leyolo::LEYOLO_ISA {
+
+namespace {
+
+constexpr int kStep = kNormVectors * kLanes;
+
+#define LEYOLO_EACH _Pragma("GCC unroll 4") for (int v = 0; v < kNormVectors; ++v)
+
+// Calls step(i, r, part) for whole steps and for what is left: i counts values, r wraps around at the period.
+template <class F>
+LEYOLO_INLINE void walk(NormArgs const& a, F&& step) {
+  long long r = 0, i = 0;
+  for (; i + kStep <= a.count; i += kStep) {
+    step(i, r, false);
+    r = r + kStep == a.period ? 0 : r + kStep;
+  }
+  if (i < a.count) step(i, r, true);
+}
+
+// Vector v of the step at p; of the last step, zeros where nothing is left.
+LEYOLO_INLINE vf value(float const* p, int v, long long left, bool part) {
+  if (!part) return load(p + v * kLanes);
+  long long const n = left - v * kLanes;
+  return n <= 0 ? vf{} : load_part(p + v * kLanes, n < kLanes ? static_cast<int>(n) : kLanes);
+}
+LEYOLO_INLINE void put(float* p, vf x, int v, long long left, bool part) {
+  if (!part) return store(p + v * kLanes, x);
+  long long const n = left - v * kLanes;
+  if (n > 0) store_part(p + v * kLanes, x, n < kLanes ? static_cast<int>(n) : kLanes);
+}
+
+LEYOLO_INLINE void add_to(float* p, vf x) { store(p, load(p) + x); }
+
+template <bool SILU>
+LEYOLO_INLINE void activate_each(Activation activation, vf (&z)[kNormVectors]) {
+  if constexpr (SILU) {
+    silu_each(z);
+  } else if (activation != Activation::none) {
+    LEYOLO_EACH z[v] = activate(activation, z[v]);
+  }
+}
+
+// z becomes d activation(z) / dz.
+template <bool SILU>
+LEYOLO_INLINE void differentiate_each(Activation activation, vf (&z)[kNormVectors]) {
+  if constexpr (SILU) {
+    vf s[kNormVectors];
+    LEYOLO_EACH s[v] = -z[v];
+    exp_each(s);
+    LEYOLO_EACH s[v] = 1.0f / (1.0f + s[v]);
+    LEYOLO_EACH z[v] = s[v] * (1.0f + z[v] * (1.0f - s[v]));
+  } else {
+    LEYOLO_EACH z[v] = activation_gradient(activation, z[v]);
+  }
+}
+
+template <bool SILU>
+void apply(NormArgs const& a) {
+  walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
+    vf z[kNormVectors];
+    LEYOLO_EACH z[v] =
+        (value(a.x + i, v, a.count - i, part) - load(a.mean + r + v * kLanes)) * load(a.scale + r + v * kLanes) +
+        load(a.shift + r + v * kLanes);
+    activate_each<SILU>(a.activation, z);
+    LEYOLO_EACH put(a.out + i, z[v], v, a.count - i, part);
+  });
+}
+
+// The gradient before the activation, and x - mean. Where nothing is left the gradient reads as zero.
+template <bool SILU>
+LEYOLO_INLINE void before_activation(NormArgs const& a, long long i, long long r, bool part, vf (&dz)[kNormVectors],
+                                     vf (&centred)[kNormVectors]) {
+  LEYOLO_EACH centred[v] = value(a.x + i, v, a.count - i, part) - load(a.mean + r + v * kLanes);
+  LEYOLO_EACH dz[v] = centred[v] * load(a.scale + r + v * kLanes) + load(a.shift + r + v * kLanes);
+  differentiate_each<SILU>(a.activation, dz);
+  LEYOLO_EACH dz[v] = dz[v] * value(a.gradient + i, v, a.count - i, part);
+}
+
+template <bool SILU>
+void sums(NormArgs const& a) {
+  walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
+    vf dz[kNormVectors], centred[kNormVectors];
+    before_activation<SILU>(a, i, r, part, dz, centred);
+    LEYOLO_EACH add_to(a.sum + r + v * kLanes, dz[v]);
+    LEYOLO_EACH add_to(a.product + r + v * kLanes, dz[v] * centred[v]);
+  });
+}
+
+template <bool SILU>
+void x_gradient(NormArgs const& a) {
+  walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
+    vf dz[kNormVectors], centred[kNormVectors];
+    before_activation<SILU>(a, i, r, part, dz, centred);
+    LEYOLO_EACH put(a.out + i,
+                    load(a.scale + r + v * kLanes) * dz[v] - load(a.offset + r + v * kLanes) -
+                        centred[v] * load(a.slope + r + v * kLanes),
+                    v, a.count - i, part);
+  });
+}
+
+}  // namespace
+
+// sum += x
+extern void norm_sum(NormArgs const& a) {
+  walk(a, [&](long long i, long long r, bool part)
+              LEYOLO_LAMBDA { LEYOLO_EACH add_to(a.sum + r + v * kLanes, value(a.x + i, v, a.count - i, part)); });
+}
+
+// rest += x - mean, product += (x - mean)^2
+extern void norm_squares(NormArgs const& a) {
+  walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
+    LEYOLO_EACH {
+      vf d = value(a.x + i, v, a.count - i, part) - load(a.mean + r + v * kLanes);
+      if (part) {
+        long long const n = a.count - i - v * kLanes;
+        d = reinterpret_cast<vf>(reinterpret_cast<vi>(d) & first_lanes(n < 0        ? 0
+                                                                       : n < kLanes ? static_cast<int>(n)
+                                                                                    : kLanes));
+      }
+      add_to(a.rest + r + v * kLanes, d);
+      add_to(a.product + r + v * kLanes, d * d);
+    }
+  });
+}
+
+// out = activation(z)
+extern void norm_apply(NormArgs const& a) { a.activation == Activation::silu ? apply<true>(a) : apply<false>(a); }
+
+// sum += dz, product += dz (x - mean), where dz = gradient * activation'(z)
+extern void norm_gradient_sums(NormArgs const& a) { a.activation == Activation::silu ? sums<true>(a) : sums<false>(a); }
+
+extern void norm_x_gradient(NormArgs const& a) {
+  a.activation == Activation::silu ? x_gradient<true>(a) : x_gradient<false>(a);
+}
+
+#undef LEYOLO_EACH
+
+}  // namespace leyolo::LEYOLO_ISA

@@ -1,0 +1,24 @@
+// Shared with batch_norm_act.simd.cpp, hence no standard header.
+#pragma once
+
+#include "core/activation.h"
+
+namespace leyolo {
+
+// A stretch of a channels-last map that begins with channel 0. What belongs to channels is repeated up to `period`
+// values, a multiple of the channels and of kNormVectors vectors: kernels walk over plain memory and meet no tails
+// but the last one.
+struct NormArgs {
+  float const* x;
+  float const* gradient;  // of y
+  float* out;             // y, or the gradient of x
+  long long count, period;
+  float const *mean, *scale, *shift;  // z = (x - mean) * scale + shift
+  float const *offset, *slope;        // x gradient = scale * dz - offset - (x - mean) * slope
+  float *sum, *product, *rest;        // [period], added to
+  Activation activation;
+};
+
+constexpr int kNormVectors = 4;
+
+}  // namespace leyolo

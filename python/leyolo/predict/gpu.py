@@ -1,0 +1,144 @@
+"""Prediction on a GPU: network, decoding and suppression go to one stream, and the host waits once, for the boxes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from leyolo.geometry import anchor_points
+from leyolo.models.config import lookup
+from leyolo.models.fused import FusedNetwork
+from leyolo.ops.detect_decode import detect_decode, yolox_decode
+from leyolo.ops.nms import nms_padded
+from leyolo.predict.pipeline import Kept, Settings
+
+if TYPE_CHECKING:
+    from leyolo.weights import Checkpoint
+
+_MOST_GRAPHS = 8
+"""Kept at a time; each holds the memory of its batch."""
+
+
+class GpuEngine:
+    """A folded and packed model on a GPU, numpy in, numpy out. Threads may share it: they take turns.
+
+    ``cuda_graph``: see :class:`leyolo.LeYOLO`.
+    """
+
+    input_dtype = "uint8"
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str, *, cuda_graph: bool = False) -> None:
+        self._device = torch.device(device)
+        self._network = FusedNetwork(checkpoint, dtype, device=self._device)
+        self._config, self._classes = lookup(checkpoint.size), checkpoint.num_classes
+        self._yolox, self._cuda_graph = checkpoint.head == "yolox", cuda_graph
+        self._constants: dict[Any, tuple[Tensor, ...]] = {}
+        self._graphs: OrderedDict[Any, _Graph] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits [B, A, K] of [B, H, W, 3]: uint8, or float32 in 0..1."""
+        with torch.inference_mode():
+            logits = self._network(torch.from_numpy(x).to(self._device).permute(0, 3, 1, 2))
+            return np.asarray(logits.cpu().numpy())
+
+    def boxes(self, x: NDArray[np.uint8], settings: Settings) -> list[Kept]:
+        """Boxes in pixels of ``x`` [B, H, W, 3], scores and labels of every image, best first."""
+        chosen = (settings.conf, settings.iou, settings.max_det, settings.classes)
+        key = x.shape, chosen, settings.agnostic_nms, settings.multi_label
+        with self._lock, torch.inference_mode():
+            found = self._replay(key, x, settings) if self._cuda_graph else self._run(x, settings)
+        return [_rows(image) for image in found]
+
+    def _run(self, x: NDArray[np.uint8], settings: Settings) -> NDArray[np.float32]:
+        packed = self.stages(torch.from_numpy(x).to(self._device), settings)
+        return np.asarray(packed.cpu().numpy())
+
+    def _replay(self, key: Any, x: NDArray[np.uint8], settings: Settings) -> NDArray[np.float32]:
+        if key not in self._graphs:
+            while len(self._graphs) >= _MOST_GRAPHS:
+                self._graphs.popitem(last=False)
+            self._graphs[key] = _Graph(x.shape, self._device, partial(self.stages, settings=settings))
+        self._graphs.move_to_end(key)
+        return self._graphs[key](x)
+
+    def stages(self, x: Tensor, settings: Settings) -> Tensor:
+        """uint8 [B, H, W, 3] on the device -> float32 [B, 1 + max_det, 6]: the number of boxes in the first row, then
+        x1, y1, x2, y2, score and class. Nothing here waits for the GPU once the constants have been made."""
+        centers, strides = self._anchors(x.shape[1], x.shape[2])
+        logits = self._network(x.permute(0, 3, 1, 2))
+        common: dict[str, Any] = {"score_threshold": settings.conf, "multi_label": settings.multi_label}
+        if self._yolox:
+            boxes, scores, labels, counts = yolox_decode(logits, centers, strides, **common)
+        else:
+            boxes, scores, labels, counts = detect_decode(
+                logits, centers, strides, reg_max=self._config.reg_max, **common
+            )
+        if settings.classes is not None:
+            scores = scores.masked_fill(~self._wanted(settings.classes)[labels], -1)
+        indices, kept = nms_padded(
+            *(boxes, scores, None if settings.agnostic_nms else labels),
+            iou_threshold=settings.iou,
+            max_det=settings.max_det,
+            score_threshold=settings.conf,
+            counts=counts,
+        )
+        rows = indices.clamp(min=0)
+        parts = [boxes.gather(1, rows[..., None].expand(-1, -1, 4))]
+        parts += [values.gather(1, rows)[..., None].float() for values in (scores, labels)]
+        first = kept[:, None, None].float().expand(-1, 1, 6)
+        return torch.cat([first, torch.cat(parts, -1)], 1)
+
+    def _anchors(self, height: int, width: int) -> tuple[Tensor, ...]:
+        key = height, width
+        if key not in self._constants:
+            made = anchor_points(height, width, self._config.strides)
+            self._constants[key] = tuple(torch.from_numpy(values).to(self._device) for values in made)
+        return self._constants[key]
+
+    def _wanted(self, classes: tuple[int, ...]) -> Tensor:
+        if classes not in self._constants:
+            wanted = torch.zeros(self._classes, dtype=torch.bool)
+            wanted[list(classes)] = True
+            self._constants[classes] = (wanted.to(self._device),)
+        return self._constants[classes][0]
+
+
+def _rows(image: NDArray[np.float32]) -> Kept:
+    rows = image[1 : 1 + int(image[0, 0])]
+    return rows[:, :4].copy(), rows[:, 4].copy(), rows[:, 5].astype(np.int64)
+
+
+class _Graph:
+    """``run`` recorded for one shape of input, with memory of its own for what goes in and what comes out."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, run: Any) -> None:
+        self._given = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
+        self._x = torch.zeros(shape, dtype=torch.uint8, device=device)
+        with torch.cuda.device(device):
+            stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                run(self._x)  # makes the constants, and all that is loaded at a first call
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._y = run(self._x)
+        self._taken = torch.empty(self._y.shape, dtype=self._y.dtype, pin_memory=True)
+        self._device = device
+
+    def __call__(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.cuda.device(self._device):
+            self._given.copy_(torch.from_numpy(x))
+            self._x.copy_(self._given, non_blocking=True)
+            self._graph.replay()
+            self._taken.copy_(self._y, non_blocking=True)
+            torch.cuda.current_stream().synchronize()
+        return self._taken.numpy().copy()
