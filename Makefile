@@ -19,8 +19,11 @@ $(VENV)/.created: constraints.txt
 	$(python) -m pip install -q -c constraints.txt torch numpy
 	touch $@
 
+# Kernels for GPUs only where there is one: they take minutes. `make cuda-check` compiles them everywhere.
+gpu_kernels := -C cmake.define.LEYOLO_CUDA=$(if $(shell command -v nvidia-smi),AUTO,OFF)
+
 $(VENV)/.installed: $(VENV)/.created $(sources)
-	$(python) -m pip install -q -c constraints.txt '.[torch,test,lint]'
+	$(python) -m pip install -q -c constraints.txt $(gpu_kernels) '.[torch,test,lint]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -85,7 +88,7 @@ test: $(VENV)/.installed test-cpp
 	$(python) -m pytest -q
 
 $(VENV)/.peers: $(VENV)/.created $(sources)
-	$(python) -m pip install -q -c constraints.txt '.[torch,bench]'
+	$(python) -m pip install -q -c constraints.txt $(gpu_kernels) '.[torch,bench]'
 	touch $@
 
 # Every operator: kept for comparison between commits, then beside its peers. Some minutes; an idle machine, please.

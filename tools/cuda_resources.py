@@ -6,7 +6,8 @@ and c++filt, no GPU.
 
     tools/cuda_resources.py                  # a new spill, a larger stack, 10 % more registers: exit 1
     tools/cuda_resources.py --arch 90        # one, while developing
-    tools/cuda_resources.py --update         # writes the table
+    tools/cuda_resources.py nms --arch 90    # only files with "nms" in their path
+    tools/cuda_resources.py --update         # writes the table for what was compiled
     tools/cuda_resources.py --ran FILE       # also: kernels that no test has run (FILE is LEYOLO_SHIM_RECORD's)
 """
 
@@ -40,6 +41,10 @@ Kernels = dict[str, dict[str, Use]]  # name -> architecture -> what it uses
 
 def sources() -> list[Path]:
     return sorted([*ROOT.glob("csrc/core/*.cu"), *ROOT.glob("csrc/ops/*/*.cu")])
+
+
+def known_files(table: dict[str, Kernels]) -> set[str]:
+    return {str(path.relative_to(ROOT / "csrc")) for path in sources()} & table.keys()
 
 
 def demangle(names: list[str]) -> list[str]:
@@ -135,6 +140,8 @@ def compare(file: str, now: Kernels, before: Kernels) -> list[str]:
         for arch, use in by_arch.items():
             where = f"{file}: {name}, sm_{arch}"
             old = before.get(name, {}).get(arch)
+            if old is None and before.get(name):
+                continue  # an architecture whose figures nobody has written down
             if old is None:
                 worse.append(f"{where}: not in the table; {use}")
                 continue
@@ -170,27 +177,31 @@ def not_run(files: dict[str, Kernels], names: set[str]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", help="parts of paths; none: all")
     parser.add_argument("--arch", nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES, metavar="CC")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--ran", type=Path)
     arguments = parser.parse_args()
-    if arguments.update and arguments.arch != ARCHITECTURES:
-        parser.error("the table is written for all architectures")
-
+    chosen = [p for p in sources() if not arguments.files or any(part in str(p) for part in arguments.files)]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        compiled = pool.map(lambda path: compile_one(path, arguments.arch), sources())
-        files = {str(p.relative_to(ROOT / "csrc")): k for p, k in zip(sources(), compiled, strict=True)}
+        compiled = pool.map(lambda path: compile_one(path, arguments.arch), chosen)
+        files = {str(p.relative_to(ROOT / "csrc")): k for p, k in zip(chosen, compiled, strict=True)}
     total = sum(map(len, files.values()))
     version = nvcc_version()
     print(f"{total} kernels in {len(files)} files compile for sm_{', sm_'.join(arguments.arch)} (nvcc {version})")
+    made_with, table = read_table(TABLE)
     if arguments.update:
-        write_table(TABLE, version, files)
+        kept = {file: table[file] for file in known_files(table) - files.keys()}
+        for file, kernels in files.items():
+            for name, uses in kernels.items():
+                kernels[name] = table.get(file, {}).get(name, {}) | uses
+        write_table(TABLE, version, kept | files)
         print(f"wrote {TABLE.relative_to(ROOT)}")
         return 0
-    made_with, table = read_table(TABLE)
     worse = [line for file, kernels in files.items() for line in compare(file, kernels, table.get(file, {}))]
-    worse += [f"{file}: in the table, but there is no such file" for file in table.keys() - files.keys()]
+    gone = table.keys() - known_files(table)
+    worse += [f"{file}: in the table, but there is no such file" for file in gone]
     lines = not_run(files, ran_kernels(arguments.ran)) if arguments.ran else []
     if worse and made_with != version:
         print(f"the table was made with nvcc {made_with}, so these differences are no failure:")

@@ -86,7 +86,7 @@ class LeYOLO:
         """What prediction runs on; made at the first use, whichever thread comes first."""
         with self._lock:
             if self._pipeline is None:
-                engine = backends.engine(self.checkpoint, self.device, self.dtype, self.cuda_graph)
+                engine = backends.engine(self.checkpoint, self.device, self.dtype, cuda_graph=self.cuda_graph)
                 self._pipeline = Pipeline(
                     engine,
                     num_classes=self.checkpoint.num_classes,

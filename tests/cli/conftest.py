@@ -37,7 +37,7 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = {0: "cell", 1: "dot", 2: "ring"}
     checkpoint = SimpleNamespace(size="n", num_classes=3, names=names, head="leyolo", strides=(32,))
     monkeypatch.setattr("leyolo.predict.backends.load_weights", lambda model: checkpoint)
-    monkeypatch.setattr("leyolo.predict.backends.engine", lambda *_: _engine)
+    monkeypatch.setattr("leyolo.predict.backends.engine", lambda checkpoint, device, dtype, **options: _engine)
     monkeypatch.chdir(tmp_path)
 
 

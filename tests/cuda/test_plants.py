@@ -153,6 +153,42 @@ PLANTS = {
         {"tsan": RACE},
     ),
 }
+PLANTS |= {
+    "simota, candidates listed before all are counted": Plant(
+        OPS / "simota" / "simota.exact.cu",
+        "if (lane == 0) in_warp[warp] = __popc(votes);\n    __syncthreads();",
+        "if (lane == 0) in_warp[warp] = __popc(votes);",
+        "simota_is",
+        {"plain": WRONG, "tsan": RACE},
+    ),
+    "simota, an anchor past the last": Plant(
+        OPS / "simota" / "simota.exact.cu",
+        "bool const valid = j < p.A;",
+        "bool const valid = j <= p.A;",
+        "simota_is",
+        {"asan": OVERFLOW},
+    ),
+    "simota, costs off the centre left out": Plant(
+        OPS / "simota" / "simota.exact.cu", "      all = true;\n", "      all = false;\n", "simota_is", {"plain": WRONG}
+    ),
+    "tal, zeros counted without the positive ones": Plant(
+        OPS / "tal" / "tal.exact.cu", "j - before < zeros", "j < zeros", "tal_", {"plain": WRONG}
+    ),
+    "ota, a row read while it is written": Plant(
+        OPS / "ota" / "ota.exact.cu",
+        "const old = p.u[at], log_mu",
+        "const& old = p.u[at]; double const log_mu",
+        "ota_options",
+        {"tsan": RACE},
+    ),
+    "ota, a tile of the chunk left out": Plant(
+        OPS / "ota" / "ota.exact.cu",
+        "if (t + s >= tiles) break;",
+        "if (t + s >= tiles - 1) break;",
+        "ota_options",
+        {"plain": WRONG},
+    ),
+}
 
 CASES = [pytest.param(plant, mode, id=f"{name}, {mode}") for name, plant in PLANTS.items() for mode in plant.found]
 

@@ -70,6 +70,11 @@ def test_what_is_worse(tool: Any, now: tuple[int, ...], words: str | None) -> No
     assert worse == ([f"f.cu: k, sm_90: {words}"] if words else [])
 
 
+def test_architectures_that_nobody_has_written_down_are_only_compiled(tool: Any) -> None:
+    use = tool.Use(32, 0, 0, 0, 0)
+    assert not tool.compare("f.cu", {"k": {"90": use, "120": use._replace(stack=8)}}, {"k": {"90": use}})
+
+
 def test_new_and_gone_kernels_are_told(tool: Any) -> None:
     kernel = {"90": tool.Use(32, 0, 0, 0, 0)}
     assert "not in the table" in tool.compare("f.cu", {"k": kernel}, {})[0]

@@ -134,11 +134,13 @@ void march(View x, View weight, View bias, View gradient, View y, DepthwiseSizes
   int64_t const threads = line * row_strips;
   // (For 7 x 7 nothing is won by the smaller one.)
   bool const any = K == 7 || gradient || (s.activation != Activation::none && s.activation != Activation::silu);
-  auto* const kernel =
-      any ? &depthwise_march<T, K, STRIDE, COLUMNS, true> : &depthwise_march<T, K, STRIDE, COLUMNS, K == 7>;
-  LEYOLO_LAUNCH(kernel, blocks(threads, kMarchThreads), kMarchThreads, 0, context.stream, x.as<T>(), weight.as<T>(),
-                bias ? bias.as<T>() : nullptr, gradient ? gradient.as<T>() : nullptr, y.as<T>(), s, pairs,
-                column_strips, row_strips, rows, unsigned(threads));
+  auto const launch_with = [&](auto which) {
+    LEYOLO_LAUNCH((depthwise_march<T, K, STRIDE, COLUMNS, decltype(which)::value>), blocks(threads, kMarchThreads),
+                  kMarchThreads, 0, context.stream, x.as<T>(), weight.as<T>(), bias ? bias.as<T>() : nullptr,
+                  gradient ? gradient.as<T>() : nullptr, y.as<T>(), s, pairs, column_strips, row_strips, rows,
+                  unsigned(threads));
+  };
+  any ? launch_with(std::true_type()) : launch_with(std::bool_constant<K == 7>());
 }
 
 }  // namespace

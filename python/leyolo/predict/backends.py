@@ -64,7 +64,7 @@ def packaged_weights() -> Path | None:
     return next(iter(sorted((Path(str(leyolo.__file__)).parent / "assets").glob("*.safetensors"))), None)
 
 
-def engine(checkpoint: Checkpoint, device: str, dtype: str, cuda_graph: bool) -> Engine:
+def engine(checkpoint: Checkpoint, device: str, dtype: str, *, cuda_graph: bool = False) -> Engine:
     if device == "cpu":
         from leyolo.runtime import Engine as CpuEngine
 

@@ -26,6 +26,7 @@ from leyolo.models.config import lookup
 
 OPS = (
     "depthwise_conv2d",
+    "batch_norm_act",
     "inverted_bottleneck",
     "conv2d",
     "forward",
