@@ -316,7 +316,7 @@ def test_an_empty_source(run: Run, picture: Picture, arguments: list[str]) -> No
 
 
 def test_a_run_that_fails_early_leaves_no_folder(run: Run, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_engine(*_: object) -> Any:
+    def no_engine(*_: object, **options: object) -> Any:
         raise CheckError("no engine")
 
     def no_run(*_: object) -> Any:
