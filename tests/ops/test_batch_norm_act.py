@@ -79,7 +79,9 @@ def test_gradients(
 
     ours = gradients(batch_norm_act, *inputs)
     for i in range(3):
-        as_good_as_torch(ours[i], lambda *t, i=i: gradients(batch_norm_act_reference, *t)[i], *inputs, factor=3)
+        # Sums over all pixels: torch's CPU code adds them up in float64, kernels on a GPU in float32.
+        factor = 8 if i else 3
+        as_good_as_torch(ours[i], lambda *t, i=i: gradients(batch_norm_act_reference, *t)[i], *inputs, factor=factor)
 
 
 @pytest.mark.parametrize("training", [True, False])
