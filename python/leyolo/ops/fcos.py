@@ -76,6 +76,8 @@ def fcos_assign(
 
     Raises:
         ValueError: shapes, dtypes or counts that do not fit; the text says what was expected and what came.
+            On a GPU counts are not looked at, which would stop the stream, but clamped to [0, G]; and a stride without
+            a range takes nothing.
     """
     if ranges is not None and not isinstance(ranges, Tensor):
         ranges = torch.tensor(ranges, dtype=torch.float32, device=gt_boxes.device)

@@ -100,6 +100,8 @@ def ota_assign(
 
     Raises:
         ValueError: shapes, dtypes, labels or counts that do not fit; the text says what was expected and what came.
+            On a GPU labels and counts are not looked at, which would stop the stream: counts are clamped to [0, G],
+            and a ground truth whose label is none of the classes takes no part.
 
     An anchor with a logit of NaN or +infinity is background. Scratch memory: one image's costs, (G + 1) * A
     floats. Not differentiable.

@@ -130,6 +130,8 @@ def simota_assign(
 
     Raises:
         ValueError: shapes, dtypes, labels or counts that do not fit; the text says what was expected and what came.
+            On a GPU labels and counts are not looked at, which would stop the stream: counts are clamped to [0, G],
+            and a ground truth whose label is none of the classes takes no part.
 
     NaN in a prediction never matches: the IoU of a NaN box counts as 0, an anchor with a NaN logit is never taken. No
     ground truth or no candidate: all background. No array of G * A * C is made. Not differentiable.

@@ -111,6 +111,8 @@ def tal_assign(
 
     Raises:
         ValueError: shapes, dtypes, labels or counts that do not fit; the text says what was expected and what came.
+            On a GPU labels and counts are not looked at, which would stop the stream: counts are clamped to [0, G],
+            and a ground truth whose label is none of the classes takes no part.
 
     NaN never matches. Not differentiable.
     """
