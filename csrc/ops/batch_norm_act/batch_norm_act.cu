@@ -1,7 +1,8 @@
 // Channels last: a thread owns two neighbouring channels (one where they do not pair, and in float64) and walks over
-// pixels; the threads of a warp read whole lines. Statistics are Welford's, which no mean far from zero disturbs; the
-// threads that share channels, and then the blocks, are merged in a fixed order: the same bits in every run. Nothing
-// but mean and variance is kept between forward and backward pass: each pass recomputes z from x.
+// pixels; the threads of a warp read whole lines. Statistics are Welford's, of differences from the first pixel: a mean
+// far from zero neither disturbs the variance nor is rounded at its size in every step. The threads that share
+// channels, and then the blocks, are merged in a fixed order: the same bits in every run. Nothing but mean and variance
+// is kept between forward and backward pass: each pass recomputes z from x.
 #include <algorithm>
 
 #include "core/activation.cuh"
@@ -72,7 +73,9 @@ __global__ void __launch_bounds__(kThreads)
   LEYOLO_SHARED(A, part, (2 * WIDTH + 1) * kThreads);
   Place const at(plan);
   A n = 0, mean[WIDTH] = {}, squares[WIDTH] = {};
-  if (at.used)
+  if (at.used) {
+    A origin[WIDTH];
+    C::widen(C::load(x + at.channel), origin);
     for (int64_t row = at.first; row < plan.rows; row += kAtOnce * at.step) {
       typename C::Word words[kAtOnce];
 #pragma unroll
@@ -87,12 +90,13 @@ __global__ void __launch_bounds__(kThreads)
         C::widen(words[k], value);
 #pragma unroll
         for (int v = 0; v < WIDTH; ++v) {
-          A const d = value[v] - mean[v];
+          A const from_origin = value[v] - origin[v], d = from_origin - mean[v];
           mean[v] += d * inverse;
-          squares[v] += d * (value[v] - mean[v]);
+          squares[v] += d * (from_origin - mean[v]);
         }
       }
     }
+  }
   part[2 * WIDTH * kThreads + threadIdx.x] = n;
 #pragma unroll
   for (int v = 0; v < WIDTH; ++v) {
@@ -111,9 +115,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // A block for 32 channels; each slice of it takes every kSlices-th chunk.
-template <class A>
-__global__ void __launch_bounds__(kThreads)
-    norm_finish(A const* __restrict__ partial, A* __restrict__ mean, A* __restrict__ variance, Plan plan) {
+template <class T, class A>
+__global__ void __launch_bounds__(kThreads) norm_finish(T const* __restrict__ x, A const* __restrict__ partial,
+                                                        A* __restrict__ mean, A* __restrict__ variance, Plan plan) {
   LEYOLO_SHARED(A, part, 3 * kThreads);
   int const slice = int(threadIdx.x) / 32, c = int(blockIdx.x) * 32 + int(threadIdx.x) % 32;
   Moments<A> all;
@@ -127,7 +131,7 @@ __global__ void __launch_bounds__(kThreads)
   if (slice > 0 || c >= plan.channels) return;
   for (int t = int(threadIdx.x) + 32; t < kThreads; t += 32)
     all.merge(part[t], part[kThreads + t], part[2 * kThreads + t]);
-  mean[c] = all.mean, variance[c] = all.squares / A(plan.rows);
+  mean[c] = A(x[c]) + all.mean, variance[c] = all.squares / A(plan.rows);
 }
 
 // Constants of a thread's channels: z = (x - mean) * scale + shift.
@@ -180,7 +184,7 @@ __device__ __forceinline__ void before_activation(T const* gradient, T const* x,
                                                   Activation activation, Plan const& plan, Place const& at, F&& each) {
   using C = Channels<T, WIDTH>;
   for (int64_t row = at.first; row < plan.rows; row += kAtOnce * at.step) {
-    typename C::Word words[kAtOnce], gradients[kAtOnce];
+    typename C::Word words[kAtOnce] = {}, gradients[kAtOnce] = {};
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k)
       if (row + k * at.step < plan.rows) {
@@ -299,8 +303,8 @@ void forward(View x, View weight, View bias, View mean, View variance, View y, V
   Plan const plan(x, WIDTH);
   if (params.training) {
     LEYOLO_LAUNCH((norm_statistics<T, WIDTH>), plan.grid(), kThreads, 0, stream, x.as<T>(), workspace.as<A>(), plan);
-    LEYOLO_LAUNCH(norm_finish<A>, blocks(plan.channels, 32), kThreads, 0, stream, workspace.as<A>(), mean.as<A>(),
-                  variance.as<A>(), plan);
+    LEYOLO_LAUNCH((norm_finish<T, A>), blocks(plan.channels, 32), kThreads, 0, stream, x.as<T>(), workspace.as<A>(),
+                  mean.as<A>(), variance.as<A>(), plan);
   }
   LEYOLO_LAUNCH((norm_apply<T, WIDTH>), plan.grid(), kThreads, 0, stream, x.as<T>(), or_null<A>(weight),
                 or_null<A>(bias), mean.as<A>(), variance.as<A>(), y.as<T>(), params.eps, params.activation, plan);
