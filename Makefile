@@ -69,7 +69,7 @@ cuda-check: cuda-shim
 	$(with_nvcc) BUDGET=1200 tools/gpu_check.sh --rehearse
 
 record := $(CURDIR)/build/shim/kernels-run.txt
-cuda_bin = $(shell command -v nvcc > /dev/null || echo "$(CURDIR)"/$(VENV)/lib/python3.*/site-packages/nvidia/cu13/bin:)
+cuda_bin = $(shell command -v nvcc > /dev/null || printf '%s:' "$(CURDIR)"/$(VENV)/lib/python3.*/site-packages/nvidia/cu13/bin)
 with_nvcc = PATH="$(CURDIR)/$(VENV)/bin:$(cuda_bin)$$PATH" PYTHON=$(python) LEYOLO_SHIM_RECORD=$(record)
 
 cuda-shim: cuda-tools
