@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(os.environ.get("LEYOLO_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,7 @@ def _seed() -> None:
     np.random.seed(0)
 
 
+@pytest.hookimpl(trylast=True)  # after -m and -k
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without a GPU the cuda variants are left out of the collection, so that a skip always means something.
 

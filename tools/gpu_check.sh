@@ -2,6 +2,8 @@
 # Everything that needs a GPU, as one command for a machine that is lent for minutes and has no network: builds, tests,
 # headline benchmarks, then all benchmarks and compute-sanitizer. Needs nvcc, cmake, pybind11 and a CUDA build of torch.
 #   tools/gpu_check.sh [STAGE...]       stages: info build test headline bench memcheck racecheck; none: all, in this order
+# In calls of ten minutes: "info build test headline" first, then "bench memcheck racecheck" on the same machine.
+# LEYOLO_SHARED and WEIGHTS: the reference material and LeYOLONano.pt, where they do not lie beside the checkout.
 #   tools/gpu_check.sh --rehearse       the same lines on the CPU: kernels run through the shim
 # Every stage has a time limit, and none stops the next one. $OUT (default build/gpu-check) gets summary.json, log.txt,
 # headline.json, bench.json and their tables as .md. PYTHON, COMMIT and BUDGET (seconds for all) come from the environment.
@@ -135,7 +137,7 @@ sanitize() {
     tool=(env) # rehearsal
   fi
   # Without its cache torch's allocations are the tensors: one element too far is seen.
-  PYTORCH_NO_CUDA_MEMORY_CACHING=1 test_files "${SANITIZE_SAMPLE:-50}" "${tool[@]}" "$PYTHON" &&
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 test_files "${SANITIZE_SAMPLE:-7}" "${tool[@]}" "$PYTHON" &&
     echo "$1: nothing found"
 }
 
@@ -151,7 +153,7 @@ failed=0
 stage info 60
 stage build 240
 stage test 200
-stage headline 90
+stage headline 150
 stage bench 200
 stage memcheck 200
 stage racecheck 200

@@ -54,32 +54,38 @@ def bandwidth(device: str) -> float:
     return 8 * count / median_us(lambda: target.copy_(source), device, rounds=5, target=0.02) * 1e6
 
 
-def run_one(name: str, device: str, quick: bool) -> list[dict[str, Any]]:
+def run_one(name: str, device: str, quick: bool) -> None:
+    """Prints the rows of a case as a line of JSON as soon as they are there: what is cut off keeps them."""
     import torch
 
     from case import measure
 
     torch.backends.cudnn.benchmark = True
     speed = bandwidth(device)
-    rows = []
     for case in import_module(f"case_{name}").cases(device, quick):
         if case.headline or not quick:
-            rows += measure(case, device, speed, quick=quick)
-    return rows
+            print(json.dumps(measure(case, device, speed, quick=quick)), flush=True)
 
 
 def in_a_process(name: str, device: str, quick: bool, limit: float) -> list[dict[str, Any]]:
     command = [sys.executable, __file__, name, "--device", device, "--child", *(["--quick"] if quick else [])]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
-    except subprocess.TimeoutExpired:
-        return [{"case": name, "name": "all", "error": f"not done within {limit:.0f} s"}]
+        result = subprocess.run(command, capture_output=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired as late:
+        return [*rows_of(late.stdout), {"case": name, "name": "all", "error": f"not done within {limit:.0f} s"}]
+    rows = rows_of(result.stdout)
     if result.returncode:
-        print(result.stderr, file=sys.stderr)
-        last = (result.stderr.strip().splitlines() or [""])[-1]
-        return [{"case": name, "name": "all", "error": f"exit {result.returncode}: {last}"}]
-    rows: list[dict[str, Any]] = json.loads(result.stdout.splitlines()[-1])
+        said = result.stderr.decode(errors="replace")
+        print(said, file=sys.stderr)
+        last = (said.strip().splitlines() or [""])[-1]
+        rows.append({"case": name, "name": "all", "error": f"exit {result.returncode}: {last}"})
     return rows
+
+
+def rows_of(printed: bytes | None) -> list[dict[str, Any]]:
+    """Of whole lines only."""
+    lines = (printed or b"").decode(errors="replace").split("\n")[:-1]
+    return [row for line in lines if line.startswith("[") for row in json.loads(line)]
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -121,7 +127,7 @@ def main() -> int:
     if unknown := sorted(set(names) - set(known)):
         parser.error(f"no cases are called {', '.join(unknown)} (known: {', '.join(known)})")
     if arguments.child:
-        print(json.dumps(run_one(names[0], arguments.device, arguments.quick)))
+        run_one(names[0], arguments.device, arguments.quick)
         return 0
     report: dict[str, Any] = {"environment": environment(arguments.device), "rows": []}
     for name in names:

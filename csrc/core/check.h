@@ -18,7 +18,8 @@ inline std::ostream& operator<<(std::ostream& out, View const& v) {
   if (!v) return out << "nothing";
   out << v.dtype << " [";
   for (int d = 0; d < v.rank; ++d) out << (d ? ", " : "") << v.shape[d];
-  return out << "] on " << v.device;
+  out << "] on " << v.device;
+  return v.index ? out << ':' << int(v.index) : out;
 }
 
 template <class... Args>
@@ -39,7 +40,8 @@ void check(bool ok, Args const&... args) {
 // kernels.
 inline void check_one_device(char const* op, View const& first, std::initializer_list<View> others) {
   for (View const& v : others)
-    check(!v || v.device == first.device, op, ": all arguments must be on one device, got ", first, " and ", v);
+    check(!v || (v.device == first.device && v.index == first.index), op, ": all arguments must be on one device, got ",
+          first, " and ", v);
 }
 
 inline bool overlap(View const& a, View const& b) {

@@ -40,6 +40,20 @@ inline void check_cuda(char const* name, cudaError_t status) {
   if (status != cudaSuccess) throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(status));
 }
 
+#ifndef LEYOLO_CUDA_SHIM
+// Together with static arrays it may pass the 48 KB that need no asking. All that there is, never what one launch
+// needs: another thread, or a graph that is being captured, may need more of the same kernel.
+inline void allow_shared_memory(char const* name, void const* kernel) {
+  int device = 0, most = 0;
+  cudaFuncAttributes found{};
+  check_cuda(name, cudaGetDevice(&device));
+  check_cuda(name, cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  check_cuda(name, cudaFuncGetAttributes(&found, kernel));
+  check_cuda(name, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        most - int(found.sharedSizeBytes)));
+}
+#endif
+
 // Arguments convert to the kernel's parameters as in a plain call; a failed launch names the kernel.
 template <class... P, class... A>
 void launch(char const* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, void* stream, A... args) {
@@ -50,8 +64,7 @@ void launch(char const* name, void (*kernel)(P...), dim3 grid, dim3 block, size_
       name, reinterpret_cast<void const*>(kernel), grid, block, shared,
       [](void* state) { (*static_cast<decltype(body)*>(state))(); }, &body);
 #else
-  if (shared > 32 << 10)  // together with static arrays it may pass the 48 KB that need no asking
-    check_cuda(name, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)));
+  if (shared > 32 << 10) allow_shared_memory(name, reinterpret_cast<void const*>(kernel));
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;

@@ -14,7 +14,8 @@ struct View {
   void* data = nullptr;
   DType dtype = DType::f32;
   Device device = Device::cpu;
-  int rank = -1;  // -1: the argument is absent
+  int8_t index = 0;  // which GPU
+  int rank = -1;     // -1: the argument is absent
   int64_t shape[kMaxRank] = {};
 
   explicit operator bool() const { return rank >= 0; }

@@ -22,6 +22,7 @@ from leyolo.runtime.lower import Network
 from leyolo.runtime.program import BLOCK
 from leyolo.weights import Checkpoint, load
 
+pytestmark = [pytest.mark.cuda] if torch.cuda.is_available() else []  # what `-m cuda` has to run
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 needs_kernels = pytest.mark.skipif(
     not on_cuda(torch.device(DEVICE)), reason="needs a GPU, or a build with -DLEYOLO_CUDA_SHIM=ON"

@@ -50,6 +50,7 @@ View view(Tensor const& t, char const* what) {
   v.data = t.data_ptr();
   v.dtype = dtype_of(t, what);
   v.device = device_of(t);
+  if (t.is_cuda()) v.index = int8_t(t.get_device_index());
   v.rank = int(t.dim());
   check(v.rank <= View::kMaxRank, what, ": at most ", View::kMaxRank, " dimensions, got ", v.rank);
   for (int d = 0; d < v.rank; ++d) v.shape[d] = t.size(d);
@@ -66,6 +67,7 @@ View view_nhwc(Tensor const& t, char const* what) {
   v.data = t.data_ptr();
   v.dtype = dtype_of(t, what);
   v.device = device_of(t);
+  if (t.is_cuda()) v.index = int8_t(t.get_device_index());
   v.rank = 4;
   int64_t const shape[] = {n, h, w, c}, strides[] = {t.stride(0), t.stride(2), t.stride(3), t.stride(1)};
   int64_t expected = 1;

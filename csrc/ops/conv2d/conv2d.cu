@@ -196,9 +196,9 @@ void run_half(Conv2dImages const& a, Context const& context) {
 }  // namespace
 
 void conv2d_images_cuda(Conv2dImages const& a, DType type, Context const& context) {
-  check(a.pixels() < int64_t(1) << 31 && int64_t(a.kernel) * a.kernel * a.in_channels < 1 << 29,
-        "conv2d: at most 2^31 pixels and 2^29 values in a window, got ", a.pixels(), " and kernel ", a.kernel, " of ",
-        a.in_channels, " channels");
+  check(a.pixels() <= (int64_t(1) << 31) - 256 && int64_t(a.kernel) * a.kernel * a.in_channels < 1 << 29,
+        "conv2d: at most 2^31 - 256 pixels and 2^29 values in a window, got ", a.pixels(), " and kernel ", a.kernel,
+        " of ", a.in_channels, " channels");
   if (type == DType::f16) return run_half<__half>(a, context);
   if (type == DType::bf16) return run_half<__nv_bfloat16>(a, context);
   conv2d_float_cuda(a, context);

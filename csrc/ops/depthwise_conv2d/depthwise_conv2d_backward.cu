@@ -318,6 +318,11 @@ int64_t depthwise_conv2d_backward_workspace_cuda(View x, View weight, View y, De
 void depthwise_conv2d_backward_cuda(View gradient, View x, View weight, View bias, View x_gradient,
                                     View weight_gradient, View bias_gradient, View workspace, Depthwise const& params,
                                     Context const& context) {
+  if (x.numel() == 0 || gradient.numel() == 0) {
+    for (View const& v : {x_gradient, weight_gradient, bias_gradient})
+      if (v) fill_zero(v.data, v.numel() * size_of(v.dtype), context.stream);
+    return;
+  }
   Backward b{gradient, x,  weight,        x_gradient, weight_gradient, bias_gradient, workspace.as<float>(),
              {},       {}, context.stream};
   b.sizes = depthwise_sizes(x, weight, gradient, params);

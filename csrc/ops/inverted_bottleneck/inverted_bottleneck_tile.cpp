@@ -22,7 +22,7 @@ BottleneckTile bottleneck_tile(BottleneckShape const& s, int64_t shared, int mul
                      s.middle_channels % 8 == 0 && s.out_channels % 8 == 0 && s.out_channels <= 128;
   BottleneckTile best{};
   double least = 0;
-  if (!taken) return best;
+  if (!taken || s.out_height < 1 || s.out_width < 1) return best;
   for (int warps : {16, 8, 4})
     for (int parts = 1, columns = 0; columns != 4; parts += parts < 5 ? 1 : parts) {
       // The width is cut into parts of whole strips of 4, the height into pieces of whole pairs of rows.
@@ -32,7 +32,7 @@ BottleneckTile bottleneck_tile(BottleneckShape const& s, int64_t shared, int mul
       for (int64_t piece = pieces, last = 0; piece <= pieces + 16; ++piece) {
         // In the end the smallest: what fits must not depend on the size of the map.
         int const rows = piece < pieces + 16 ? int(up((s.out_height + piece - 1) / piece, 2)) : 2;
-        if (rows == last) continue;
+        if (rows == last || rows * columns > 16 * warps) continue;
         last = rows;
         int64_t const bytes = bottleneck_shared(s, warps, rows, columns);
         if (bytes > shared) continue;
