@@ -145,10 +145,16 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     filtering = partial(ops.depthwise_conv2d, padding=1, activation="silu")
     scales = uniform(16, seed=7, low=0.5), uniform(16, seed=8)
     NEAR |= {
-        f"conv2d, {dtype}": (partial(ops.conv2d, activation="silu"), (features, weights[0], weights[0][:, 0, 0, 0])),
+        f"conv2d, {dtype}": (
+            partial(ops.conv2d, activation="silu"),
+            (features, weights[0], weights[0][:, 0, 0, 0].clone()),
+        ),
         f"inverted_bottleneck, {dtype}": (bottleneck, (features, *weights)),
-        f"depthwise_conv2d, {dtype}": (filtering, (features, taps, taps[:, 0, 0, 0])),
-        f"depthwise_conv2d, gradients, {dtype}": (partial(gradients, filtering), (features, taps, taps[:, 0, 0, 0])),
+        f"depthwise_conv2d, {dtype}": (filtering, (features, taps, taps[:, 0, 0, 0].clone())),
+        f"depthwise_conv2d, gradients, {dtype}": (
+            partial(gradients, filtering),
+            (features, taps, taps[:, 0, 0, 0].clone()),
+        ),
         f"batch_norm_act, {dtype}": (normalized, (features, *scales)),
         f"batch_norm_act, gradients, {dtype}": (partial(gradients, normalized), (features, *scales)),
     }
