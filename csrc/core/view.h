@@ -14,7 +14,7 @@ struct View {
   void* data = nullptr;
   DType dtype = DType::f32;
   Device device = Device::cpu;
-  int rank = -1;     // -1: the argument is absent
+  int rank = -1;  // -1: the argument is absent
   int64_t shape[kMaxRank] = {};
   int8_t index = 0;  // which GPU
 
