@@ -122,9 +122,6 @@ PLANTS = {
         "conv2d",
         {"tsan": RACE},
     ),
-    "conv2d, a stage that is read before it has come": Plant(
-        OPS / "conv2d" / "conv2d.cu", "copy_async_wait<0>();", "", "conv2d", {"plain": WRONG}
-    ),
     "simota, two warps that count into one place": Plant(
         OPS / "simota" / "simota.exact.cu", "in_warp[warp] = __popc", "in_warp[0] = __popc", "simota", {"tsan": RACE}
     ),
