@@ -156,7 +156,7 @@ stage info 60
 stage build 240
 stage test 200
 stage headline 150
-stage bench 200
+stage bench $((rehearse ? 600 : 200)) # the shim is slow
 stage memcheck 200
 stage racecheck 200
 cat "$OUT/summary.json"

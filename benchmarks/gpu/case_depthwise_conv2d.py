@@ -15,7 +15,7 @@ from leyolo.ops.depthwise_conv2d import depthwise_conv2d, depthwise_conv2d_refer
 
 
 def cases(device: str, quick: bool) -> Iterator[GpuCase]:
-    batch, imgsz, dtype = (64, 640, torch.float16) if device == "cuda" else (1, 64, torch.float32)
+    batch, imgsz, dtype = (64, 640, torch.float16) if device == "cuda" else (1, 32, torch.float32)
 
     def name(c: ConvCost) -> str | None:
         conv = c.convolution
@@ -25,6 +25,8 @@ def cases(device: str, quick: bool) -> Iterator[GpuCase]:
     for kind, same in distinct("n", imgsz, name).items():
         conv = same[0].convolution
         channels, out = conv.out_channels, max(1, imgsz // conv.reduction)
+        if device == "cpu" and channels > 64:  # a rehearsal
+            continue
         side = out * conv.stride
 
         def map_of(n: int, channels: int = channels) -> Tensor:
