@@ -1,0 +1,1 @@
+"""Annotated pictures: reading, checking, augmenting, batching. Torch is imported only by what yields batches."""
