@@ -217,7 +217,7 @@ def test_half_precision_logits_are_computed_in_float32() -> None:
 
 
 def test_unknown_assigners() -> None:
-    with pytest.raises(UsageError, match="tal, simota, ota.*Did you mean 'simota'"):
+    with pytest.raises(UsageError, match=r"tal, simota, ota.*Did you mean 'simota'"):
         check_assigner("simoto", "leyolo")
     with pytest.raises(UsageError, match="simota, ota with the yolox head, got 'tal'"):
         check_assigner("tal", "yolox")
@@ -234,4 +234,4 @@ def test_plain_bce_is_what_the_sums_mean() -> None:
     found = assign("simota", logits[..., 5:], logits[..., 4], yolox_boxes(logits[..., :4], *points), targets, points)
     present = (found.gt_index >= 0).double()
     expected = F.binary_cross_entropy_with_logits(logits[..., 4], present, reduction="sum")
-    assert float(losses.parts[1]) == pytest.approx(float(expected) / max(int(found.num_fg.sum()), 1), rel=1e-9)
+    assert losses.parts[1].item() == pytest.approx(expected.item() / max(int(found.num_fg.sum()), 1), rel=1e-9)

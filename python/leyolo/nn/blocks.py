@@ -74,12 +74,12 @@ class ConvBNAct(nn.Module):
             if torch.is_autocast_enabled(x.device.type):  # torch's own convolutions cast by themselves
                 dtype = torch.get_autocast_dtype(x.device.type)
                 x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-            x = depthwise_conv2d(x, weight, bias, stride=conv.stride[0], padding=conv.padding[0])
+            x = depthwise_conv2d(x, weight, bias, stride=conv.stride, padding=conv.kernel_size[0] // 2)
         else:
             x = conv(x)
         return batch_norm_act(
             *(x, bn.weight, bn.bias, bn.running_mean, bn.running_var),
-            training=True, momentum=bn.momentum, eps=bn.eps, activation="silu" if self.activation else "none",
+            training=True, momentum=bn.momentum or 0.0, eps=bn.eps, activation="silu" if self.activation else "none",
         )  # fmt: skip
 
     @torch.no_grad()

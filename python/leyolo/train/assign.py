@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ class Anchors(NamedTuple):
     strides: Tensor
 
 
+@lru_cache(maxsize=32)
 def anchors(height: int, width: int, strides: tuple[int, ...], device: torch.device | str = "cpu") -> Anchors:
     """The anchors of a network input of ``height`` x ``width`` pixels."""
     return Anchors(*(torch.from_numpy(a).to(device) for a in anchor_points(height, width, strides)))
@@ -60,6 +62,6 @@ def assign(
     truth = targets.boxes, targets.labels, targets.counts
     if name == "tal":
         return tal_assign(cls_logits.sigmoid(), boxes, *truth, points.centers)
-    function = {"simota": simota_assign, "ota": ota_assign}[name]
+    function = simota_assign if name == "simota" else ota_assign
     obj_logits = None if obj_logits is None else obj_logits.detach().float()
     return function(cls_logits, obj_logits, boxes, *truth, *points, fmt="xyxy")

@@ -60,7 +60,8 @@ class Group:
             return
         flat = torch.cat([t.flatten() for t in tensors])
         dist.all_reduce(flat)
-        for tensor, mean in zip(tensors, (flat / self.world).split([t.numel() for t in tensors]), strict=True):
+        means = torch.split(flat / self.world, [t.numel() for t in tensors])
+        for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
 
     def wrap(self, network: nn.Module, sync_bn: bool) -> nn.Module:
@@ -102,16 +103,8 @@ def joined(device: str, timeout: int) -> Iterator[Group]:
             f"process {rank} of {world}: another process of this run ended, or did not answer within {timeout} s\n"
             f"Its own message says why. Go on from the last saved state with --resume. ({str(error)[:200]})"
         ) from error
-    finally:
-        # Not after a failure: leaving in order would wait for the process that is gone.
-        if dist.is_initialized() and not _failing():
-            dist.destroy_process_group()
-
-
-def _failing() -> bool:
-    import sys
-
-    return sys.exc_info()[0] is not None
+    else:  # not after a failure: leaving in order would wait for the process that is gone
+        dist.destroy_process_group()
 
 
 def _is_about_a_peer(error: BaseException) -> bool:
@@ -139,7 +132,7 @@ class _Sum(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous().clone()
         dist.all_reduce(gradient)
         return gradient

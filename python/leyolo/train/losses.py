@@ -34,6 +34,9 @@ class Losses(NamedTuple):
     positives: Tensor
 
 
+PARTS = {"leyolo": LEYOLO_PARTS, "yolox": YOLOX_PARTS}
+
+
 def _alone(value: Tensor) -> Tensor:
     return value
 
@@ -48,15 +51,21 @@ def _bce_sum(logits: Tensor, positive: Tensor) -> Tensor:
     return F.softplus(logits).sum() - positive
 
 
+def _sides(box_logits: Tensor) -> Tensor:
+    """[..., 4 * R] as [..., 4, R]."""
+    return box_logits.reshape(*box_logits.shape[:-1], 4, -1)
+
+
 def distances(box_logits: Tensor) -> Tensor:
     """Expected distances in cells [..., 4] (left, top, right, bottom) of distributions [..., 4 * R]."""
-    bins = box_logits.unflatten(-1, (4, -1)).softmax(-1)
-    return bins @ torch.arange(bins.shape[-1], dtype=bins.dtype, device=bins.device)
+    bins = _sides(box_logits).softmax(-1)
+    expected: Tensor = bins @ torch.arange(bins.shape[-1], dtype=bins.dtype, device=bins.device)
+    return expected
 
 
 def corners(sides: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
     """Boxes xyxy in pixels [..., 4] of distances in cells."""
-    low, high = sides.split(2, -1)
+    low, high = sides.tensor_split(2, -1)
     scale = strides[..., None]
     return torch.cat([centers - low * scale, centers + high * scale], -1)
 
@@ -70,11 +79,12 @@ def distribution_focal_loss(box_logits: Tensor, sides: Tensor) -> Tensor:
     Returns:
         [N]. Source: Li et al., "Generalized Focal Loss" (arXiv 2006.04388), equation 6.
     """
-    logs = box_logits.unflatten(-1, (4, -1)).log_softmax(-1)
+    logs = _sides(box_logits).log_softmax(-1)
     lower = sides.long()
     share = sides - lower
     at_lower, at_upper = (logs.gather(-1, index[..., None])[..., 0] for index in (lower, lower + 1))
-    return -((1 - share) * at_lower + share * at_upper).mean(-1)
+    loss: Tensor = -((1 - share) * at_lower + share * at_upper).mean(-1)
+    return loss
 
 
 def leyolo_loss(
@@ -185,3 +195,20 @@ def _regression_targets(boxes: Tensor, centers: Tensor, strides: Tensor) -> Tens
     scale = strides[:, None]
     middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     return torch.cat([(middle - centers) / scale + 0.5, (size / scale + 1e-8).log()], 1)
+
+
+def loss(
+    head: str,
+    logits: Tensor,
+    targets: Targets,
+    points: Anchors,
+    *,
+    assigner: str,
+    reg_max: int,
+    l1: bool,
+    across: Callable[[Tensor], Tensor],
+) -> Losses:
+    """The loss of either head; parts as in ``PARTS``. ``reg_max`` concerns the leyolo head, ``l1`` the yolox head."""
+    if head == "yolox":
+        return yolox_loss(logits, targets, points, assigner=assigner, l1=l1, across=across)
+    return leyolo_loss(logits, targets, points, assigner=assigner, reg_max=reg_max, across=across)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ def ema_decay(most: float, updates: int, steps: int) -> float:
 def averaged(network: nn.Module, decay: float, steps: int) -> AveragedModel:
     """The exponential moving average of ``network``, running statistics included."""
 
-    def average(mine: list[Tensor], new: list[Tensor], updates: Tensor) -> None:
-        torch._foreach_lerp_(mine, new, 1 - ema_decay(decay, int(updates), steps))
+    def average(mine: Sequence[Tensor], new: Sequence[Tensor], updates: Tensor | int) -> None:
+        torch._foreach_lerp_(list(mine), list(new), 1 - ema_decay(decay, int(updates), steps))
 
     return AveragedModel(network, multi_avg_fn=average, use_buffers=True)

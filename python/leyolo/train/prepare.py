@@ -32,10 +32,13 @@ def from_checkpoint(checkpoint: Checkpoint, names: Sequence[str], head: str, img
     with torch.no_grad():
         pairs = zip(_class_layers(old), _class_layers(network), network.config.strides, strict=True)
         for before, after, stride in pairs:
+            assert before.bias is not None
+            assert after.bias is not None
             after.weight.copy_(before.weight.mean(0, keepdim=True).expand_as(after.weight))
             after.bias.fill_(class_prior(head, len(names), imgsz, stride))
             for new, known in rows.items():
-                after.weight[new], after.bias[new] = before.weight[known], before.bias[known]
+                after.weight[new] = before.weight[known]
+                after.bias[new] = before.bias[known]
     return network
 
 
@@ -44,6 +47,7 @@ def from_scratch(size: str, num_classes: int, head: str, imgsz: int) -> LeYOLONe
     network = build(size, num_classes, head)
     with torch.no_grad():
         for layer, stride in zip(_class_layers(network), network.config.strides, strict=True):
+            assert layer.bias is not None
             layer.bias.fill_(class_prior(head, num_classes, imgsz, stride))
     return network
 

@@ -28,6 +28,7 @@ class Settings:
     """A training run. Shares are fractions of the whole run, so that a recipe fits any length.
 
     data, images     annotations in any form that ``leyolo.data.read`` knows, and the folder of their pictures
+    val_data, val_images    the same for validation; None: the "val" list of ``data``, if it has one
     epochs           passes over the training list
     imgsz            side of the square network input, a multiple of 32
     batch            pictures a step and process
@@ -38,7 +39,7 @@ class Settings:
     warmup           share of all steps over which the learning rate rises from 0
     weight_decay     of convolution weights; norms and biases have none
     clip             largest norm of the gradient; 0: no limit
-    ema              largest decay of the averaged weights; it ramps, and fits short runs (``leyolo.train.ema``). 0: none
+    ema              largest decay of the averaged weights; it ramps and fits the run's length; 0: none
     freeze           so many of the first layers keep their weights and statistics
     amp              off, bf16 or fp16 (fp16 needs a GPU)
     fused_ops        leyolo's operators for depthwise convolutions and batch norms; off: plain torch
@@ -57,6 +58,8 @@ class Settings:
 
     data: str
     images: str | None = None
+    val_data: str | None = None
+    val_images: str | None = None
     epochs: int = 100
     imgsz: int = 640
     batch: int = 16

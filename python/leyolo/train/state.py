@@ -84,12 +84,10 @@ def write(path: Path, parts: Parts, progress: Progress, extra: Mapping[str, Any]
 
 
 def _optimizer_tensors(parts: Parts) -> dict[str, Tensor]:
-    names = {parameter: name for name, parameter in parts.network.named_parameters()}
     return {
-        f"optimizer.{names[parameter]}.{key}": value
-        for parameter, values in parts.optimizer.state.items()
-        for key, value in values.items()
-        if isinstance(value, Tensor)
+        f"optimizer.{name}.{key}": value
+        for name, parameter in parts.network.named_parameters()
+        for key, value in parts.optimizer.state.get(parameter, {}).items()
     }
 
 
