@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from numbers import Real
@@ -50,8 +49,10 @@ class Augment:
         for field in fields(self):
             value = getattr(self, field.name)
             most = _MOST.get(field.name, 1.0)
-            if not isinstance(value, Real) or not math.isfinite(value) or not 0 <= value <= most:
+            if not isinstance(value, Real) or not 0 <= float(value) <= most:
                 raise UsageError(f"{field.name} must be within 0..{most:g}, got {value!r}")
+        if self.mixup + self.cutmix > 1:
+            raise UsageError(f"mixup and cutmix must sum to 1 at most, got {self.mixup:g} + {self.cutmix:g}")
 
     def closed(self) -> Augment:
         """Without what joins several pictures: for the last epochs, so that training ends on pictures as they are."""
@@ -100,7 +101,7 @@ def _placed(load: Load, index: int, count: int, size: int, settings: Augment, ge
         sample = padded(fitted(load(index), size), size, size)
     if sample.image.shape[:2] == (size, size) and not settings.moves:
         return sample
-    matrix, _ = random_matrix(
+    matrix = random_matrix(
         generator,
         sample.image.shape[:2],
         (size, size),

@@ -38,7 +38,7 @@ def fitted(sample: Sample, size: int) -> Sample:
     """Scaled as a whole to fit into ``size`` x ``size``, without padding."""
     height, width = sample.image.shape[:2]
     box = geometry.letterbox(height, width, size, stride=1, rect=True)
-    image, _, _ = _C.letterbox(sample.image, size, stride=1, rect=True, dtype="uint8")
+    (image,), _, _ = _C.letterbox(sample.image, size, stride=1, rect=True, dtype="uint8")
     return Sample(image, sample.boxes * np.float32(box.scale), sample.labels)
 
 

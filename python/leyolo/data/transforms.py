@@ -53,7 +53,7 @@ def random_matrix(
     translate: float = 0.0,
     scale: float = 0.0,
     shear: float = 0.0,
-) -> tuple[Matrix, float]:
+) -> Matrix:
     """A random affine map of a picture onto another, about its centre.
 
     Args:
@@ -62,7 +62,7 @@ def random_matrix(
         translate: moves the centre by up to this share of the target. scale: by a factor from 1 - scale to 1 + scale.
 
     Returns:
-        float64 [2, 3] from source pixels to target pixels, and by how much it scales areas.
+        float64 [2, 3] from source pixels to target pixels.
     """
     turn = math.radians(generator.uniform(-degrees, degrees))
     factor = generator.uniform(1 - scale, 1 + scale)
@@ -72,7 +72,7 @@ def random_matrix(
     linear = np.array([[1, slant[0]], [slant[1], 1]]) @ rotation
     centre = np.array([source[1], source[0]]) / 2
     offset = shift * (target[1], target[0]) - linear @ centre
-    return np.column_stack([linear, offset]), abs(float(np.linalg.det(linear)))
+    return np.column_stack([linear, offset])
 
 
 def affine(sample: Sample, matrix: Matrix, size: tuple[int, int], *, least_share: float = LEAST_SHARE) -> Sample:
