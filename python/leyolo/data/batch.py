@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class Targets(NamedTuple):
-    """The boxes of a batch of B pictures, padded to the G of the picture that has most.
+@dataclass(frozen=True)
+class Targets:
+    """The boxes of a batch of B pictures, padded to the G of the picture that has most, at least 1.
 
     boxes    float32 [B, G, 4], xyxy in pixels of the network input; zeros behind a picture's last
     labels   int64 [B, G], class indices; zeros behind a picture's last
@@ -23,7 +26,14 @@ class Targets(NamedTuple):
     index: Tensor
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
-        return Targets(*(each.to(device, non_blocking=non_blocking) for each in self))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Targets:
+        """Copies in page-locked memory: torch's DataLoader calls this where it is asked to pin."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        return Targets(change(self.boxes), change(self.labels), change(self.counts), change(self.index))
 
 
 class Batch(NamedTuple):
@@ -37,10 +47,5 @@ class Batch(NamedTuple):
     targets: Targets
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        return Batch(
-            self.images.to(device, non_blocking=non_blocking), self.targets.to(device, non_blocking=non_blocking)
-        )
-
-    def pin_memory(self) -> Batch:
-        """Copies in page-locked memory; torch's DataLoader calls this where it is asked to pin."""
-        return Batch(self.images.pin_memory(), Targets(*(each.pin_memory() for each in self.targets)))
+        images = self.images.to(device, non_blocking=non_blocking)
+        return Batch(images, self.targets.to(device, non_blocking=non_blocking))
