@@ -37,7 +37,7 @@ def csv_text(rows: Sequence[dict[str, float]]) -> str:
 
 
 class Log:
-    """``folder``: of the run, None for a process that neither writes nor talks. ``quiet``: writes, but does not talk."""
+    """``folder``: of the run; None for a process that neither writes nor talks. ``quiet``: it writes only."""
 
     def __init__(self, folder: Path | None, *, total: int, done: int = 0, quiet: bool = False, board: bool = False):
         self._folder, self._talks = folder, folder is not None and not quiet

@@ -17,12 +17,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from leyolo.data.batch import Batch
 from leyolo.data.dataset import Dataset
+from leyolo.data.loader import Loader
 from leyolo.errors import LeYOLOError
 from leyolo.models.network import LeYOLONet
 from leyolo.models.transfer import from_torch
 from leyolo.train import state
 from leyolo.train.assign import anchors
-from leyolo.train.batches import batches_per_epoch, training_batches
 from leyolo.train.distributed import Group
 from leyolo.train.log import Log, peak_memory
 from leyolo.train.losses import PARTS, Losses, loss
@@ -51,6 +51,7 @@ class Job:
     wrapped: nn.Module
     parts: state.Parts
     data: Dataset
+    loader: Loader
     val_data: Dataset | None
     folder: Path
     log: Log
@@ -60,7 +61,7 @@ class Job:
     @property
     def batches(self) -> int:
         """Of an epoch, in each process."""
-        return batches_per_epoch(len(self.data), self.settings.batch, self.group.world)
+        return math.ceil(len(self.data) / (self.settings.batch * self.group.world))
 
     @property
     def steps(self) -> int:
@@ -100,7 +101,10 @@ def learn(job: Job, epoch: int) -> list[float]:
     settings, progress = job.settings, job.progress
     training_mode(job.network, settings.freeze)
     sums = torch.tensor(progress.sums or [0.0] * len(_parts(job)), dtype=torch.float64, device=job.group.device)
-    for number, batch in enumerate(training_batches(job, epoch), progress.batches):
+    mixes = epoch < settings.closing_epoch
+    augment = settings.augment if mixes else settings.augment.closed()
+    job.loader.set_epoch(epoch, augment=augment, start=progress.batches)
+    for number, batch in enumerate(job.loader, progress.batches):
         first = number - number % settings.accumulate
         together = min(settings.accumulate, job.batches - first)  # the last ones of an epoch may be fewer
         steps_now = number + 1 == first + together

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from leyolo.data.dataset import DataError, Dataset
+from leyolo.data.loader import loader
 from leyolo.data.read import read
 from leyolo.errors import InputError, UsageError
 from leyolo.models.config import check_head
@@ -71,11 +72,11 @@ def resume(folder: Path, changes: dict[str, Any], *, quiet: bool = False) -> Tra
     if fixed := [name for name in changes if name not in RESUMABLE]:
         raise UsageError(f"{fixed[0]} cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
     saved = state.read(path)
-    settings = make(Settings, {**saved.header["settings"], "project": str(folder.parent), "name": folder.name})
+    settings = make({**saved.header["settings"], "project": str(folder.parent), "name": folder.name})
     settings = settings.changed(**changes)
     if saved.progress.epoch >= settings.epochs:
         raise UsageError(
-            f"{folder}: all {settings.epochs} epochs are done; pass a larger epochs than {saved.progress.epoch} to go on"
+            f"{folder}: all epochs are done; to go on, pass an epochs larger than {saved.progress.epoch}"
         )
     with joined(settings.device, settings.timeout) as group:
         names = [str(name) for name in saved.header["names"]]
@@ -110,7 +111,19 @@ def _run(
         data=data[0],
         val_data=data[1],
         folder=folder,
-        log=None,  # type: ignore[arg-type]
+        log=Log(None, total=0),
+        loader=loader(
+            data[0],
+            imgsz=settings.imgsz,
+            batch=settings.batch,
+            seed=settings.seed,
+            epoch=progress.epoch,
+            augment=settings.augment,
+            workers=settings.workers,
+            rank=group.rank,
+            world=group.world,
+            pin_memory=group.device.type == "cuda",
+        ),
         metadata=metadata,
         progress=progress,
     )
@@ -147,9 +160,10 @@ def _run(
 def _introduction(job: Job) -> str:
     settings, head = job.settings, job.network.head_name
     val = "no validation" if job.val_data is None else f"{len(job.val_data)} to validate"
+    together = settings.batch * job.group.world * settings.accumulate
     return (
-        f"leyolo-{job.network.config.size}, {head} head, {job.assigner}; {len(job.data)} pictures to learn from, {val}, "
-        f"{len(job.data.names)} classes; {job.steps} steps of {settings.batch * job.group.world * settings.accumulate}, "
+        f"leyolo-{job.network.config.size}, {head} head, {job.assigner}, {len(job.data.names)} classes; "
+        f"{len(job.data)} pictures to learn from, {val}; {job.steps} steps of {together} pictures, "
         f"{settings.optimizer}, lr {settings.base_lr:g}; {settings.folder}"
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from leyolo.data.augment import Augment
 from leyolo.errors import UsageError, nearest
 from leyolo.predict.backends import check_device
 from leyolo.predict.pipeline import check_count, check_flag, image_size
@@ -45,9 +47,8 @@ class Settings:
     fused_ops        leyolo's operators for depthwise convolutions and batch norms; off: plain torch
     sync_bn          batch norm over the batches of all processes
     patience         epochs without a better mAP before the run ends; 0: never
-    mosaic, mixup, cutmix    share of the pictures that are so mixed
     close_mosaic     share of the epochs, the last ones, without mixing; the yolox head then adds its L1 loss
-    multi_scale      largest relative change of the input side from batch to batch
+    augment          how pictures are augmented
     workers          processes that read pictures; 0: this one does
     rect             validation pads to the next multiple of 32 instead of to a square
     val              validates after every so many epochs, and after the last; 0: never
@@ -80,11 +81,8 @@ class Settings:
     fused_ops: bool = True
     sync_bn: bool = False
     patience: int = 50
-    mosaic: float = 1.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    augment: Augment = Augment()
     close_mosaic: float = 0.2
-    multi_scale: float = 0.0
     workers: int = 0
     rect: bool = False
     val: int = 1
@@ -103,10 +101,9 @@ class Settings:
             check_count(name, getattr(self, name), 10**9)
         for name in ("freeze", "patience", "workers", "val", "save_steps", "seed"):
             _check_whole(name, getattr(self, name))
-        for name in ("warmup", "ema", "mosaic", "mixup", "cutmix", "close_mosaic", "lr_final"):
+        for name in ("warmup", "ema", "close_mosaic", "lr_final"):
             _check_between(name, getattr(self, name), 0.0, 1.0)
         _check_between("momentum", self.momentum, 0.0, 0.9999)
-        _check_between("multi_scale", self.multi_scale, 0.0, 0.9)
         for name in ("clip", "weight_decay"):
             _check_between(name, getattr(self, name), 0.0, math.inf)
         if self.lr is not None:
@@ -138,12 +135,9 @@ class Settings:
         return min(self.epochs, max(self.close_mosaic < 1, self.epochs - round(self.epochs * self.close_mosaic)))
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Settings:
-        """Settings that :meth:`to_json` gave; UsageError for a name or value that none has."""
-        return make(cls, values)
+        """By name; the augmentation's values beside the others, as :func:`make` takes them."""
+        values = asdict(self)
+        return values | values.pop("augment")
 
     def changed(self, **values: Any) -> Settings:
         return replace(self, **values)
@@ -154,13 +148,15 @@ class Settings:
         write_atomically(path, "".join(lines).encode())
 
 
-def make(kind: type[Settings], values: dict[str, Any]) -> Settings:
-    """``kind(**values)`` with a UsageError that names what is unknown."""
-    known = [field.name for field in fields(kind)]
+def make(values: Mapping[str, Any]) -> Settings:
+    """Settings of values by name, those of the augmentation among them; UsageError names what is unknown or wrong."""
+    augment = {field.name for field in fields(Augment)}
+    known = ({field.name for field in fields(Settings)} - {"augment"}) | augment
     for name in values:
         if name not in known:
-            raise UsageError(f"training has no setting {name!r}.{nearest(name, known)}")
-    return kind(**values)
+            raise UsageError(f"training has no setting {name!r}.{nearest(name, sorted(known))}")
+    mixed = Augment(**{name: value for name, value in values.items() if name in augment})
+    return Settings(augment=mixed, **{name: value for name, value in values.items() if name not in augment})
 
 
 def _check_whole(name: str, value: Any) -> None:
