@@ -19,8 +19,10 @@ class BatchNorm(nn.BatchNorm2d):
     tensor per layer in every file.
     """
 
+    MOMENTUM = 0.03
+
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-3, momentum=0.03)
+        super().__init__(channels, eps=1e-3, momentum=self.MOMENTUM)
         self.num_batches_tracked = None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

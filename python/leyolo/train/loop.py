@@ -172,9 +172,9 @@ def finish(job: Job, row: dict[str, float]) -> None:
     due = settings.val and (progress.epoch % settings.val == 0 or progress.epoch == settings.epochs)
     metrics = validate(checkpoint, job.val_data, settings, job.group) if job.val_data is not None and due else None
     if metrics is not None:
-        row |= {"val/map": metrics.map, "val/map50": metrics.map50, "val/map75": metrics.map75}
-        if metrics.map > progress.best:
-            progress.best, progress.best_epoch = metrics.map, progress.epoch - 1
+        row |= {f"val/{name}": metrics[name] for name in ("map", "map50", "map75")}
+        if metrics["map"] > progress.best:
+            progress.best, progress.best_epoch = metrics["map"], progress.epoch - 1
     best = job.val_data is None or not settings.val or progress.best_epoch == progress.epoch - 1
     progress.rows.append(row)
     if job.group.leads:

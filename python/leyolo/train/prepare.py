@@ -90,5 +90,9 @@ def training_mode(network: LeYOLONet, layers: int) -> None:
         layer.eval()
 
 
-def batch_norms(network: nn.Module) -> list[BatchNorm]:
-    return [module for module in network.modules() if isinstance(module, BatchNorm)]
+def fit_statistics(network: nn.Module, steps: int) -> None:
+    """Lets running statistics average over a tenth of the run at most, as the averaged weights do: LeYOLO's momentum of
+    0.03 is made for long ones."""
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.momentum = min(1.0, max(BatchNorm.MOMENTUM, 10 / steps))

@@ -13,6 +13,7 @@ from leyolo.data.dataset import DataError, Dataset
 from leyolo.data.loader import loader
 from leyolo.data.read import read
 from leyolo.errors import InputError, UsageError
+from leyolo.eval.coco import require_engine
 from leyolo.models.config import check_head
 from leyolo.models.network import LeYOLONet, build
 from leyolo.train import state
@@ -21,7 +22,7 @@ from leyolo.train.distributed import Group, joined
 from leyolo.train.log import Log
 from leyolo.train.loop import Job, fit
 from leyolo.train.optimizer import averaged, make_optimizer
-from leyolo.train.prepare import freeze, from_checkpoint, from_scratch
+from leyolo.train.prepare import fit_statistics, freeze, from_checkpoint, from_scratch
 from leyolo.train.settings import Settings, make
 from leyolo.weights import Checkpoint
 
@@ -56,10 +57,11 @@ def train(settings: Settings, start: Checkpoint | str, *, quiet: bool = False) -
         settings = settings.changed(head=head, assigner=check_assigner(settings.assigner, head))
         torch.manual_seed(settings.seed)
         if isinstance(start, str):
-            network, metadata = from_scratch(start, len(data.names), head, settings.imgsz), {}
+            network, metadata = from_scratch(start, len(data.names), head, settings.imgsz), dict[str, str]()
         else:
             network = from_checkpoint(start, data.names, head, settings.imgsz)
-            metadata = {key: start.metadata[key] for key in ("license", "source_sha256") if key in start.metadata}
+            kept = ("license", "source_sha256")
+            metadata = {key: text for key, text in start.metadata.items() if key in kept}
         return _run(settings, group, network, (data, val_data), metadata, None, quiet)
 
 
@@ -75,9 +77,7 @@ def resume(folder: Path, changes: dict[str, Any], *, quiet: bool = False) -> Tra
     settings = make({**saved.header["settings"], "project": str(folder.parent), "name": folder.name})
     settings = settings.changed(**changes)
     if saved.progress.epoch >= settings.epochs:
-        raise UsageError(
-            f"{folder}: all epochs are done; to go on, pass an epochs larger than {saved.progress.epoch}"
-        )
+        raise UsageError(f"{folder}: all epochs are done; to go on, pass an epochs larger than {saved.progress.epoch}")
     with joined(settings.device, settings.timeout) as group:
         names = [str(name) for name in saved.header["names"]]
         data = _datasets(settings, names)
@@ -127,6 +127,7 @@ def _run(
         metadata=metadata,
         progress=progress,
     )
+    fit_statistics(network, job.steps)
     if settings.ema:
         job.parts = state.Parts(network, averaged(network, settings.ema, job.steps), job.parts.optimizer, scaler)
     if saved is not None:
@@ -187,6 +188,7 @@ def _datasets(settings: Settings, names: Sequence[str] | None) -> tuple[Dataset,
     data = read(settings.data, split="train", images=settings.images, names=names)
     if settings.val == 0:
         return data, None
+    require_engine()  # before work that would be lost without it
     if settings.val_data is None and Path(settings.data).suffix.lower() == ".json":
         return data, None  # a COCO json is one list, and what was learnt from it proves nothing
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class Settings:
     fused_ops: bool = True
     sync_bn: bool = False
     patience: int = 50
-    augment: Augment = Augment()
+    augment: Augment = field(default_factory=Augment)
     close_mosaic: float = 0.2
     workers: int = 0
     rect: bool = False
@@ -137,7 +137,8 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """By name; the augmentation's values beside the others, as :func:`make` takes them."""
         values = asdict(self)
-        return values | values.pop("augment")
+        values |= values.pop("augment")
+        return values
 
     def changed(self, **values: Any) -> Settings:
         return replace(self, **values)
@@ -150,8 +151,8 @@ class Settings:
 
 def make(values: Mapping[str, Any]) -> Settings:
     """Settings of values by name, those of the augmentation among them; UsageError names what is unknown or wrong."""
-    augment = {field.name for field in fields(Augment)}
-    known = ({field.name for field in fields(Settings)} - {"augment"}) | augment
+    augment = {entry.name for entry in fields(Augment)}
+    known = ({entry.name for entry in fields(Settings)} - {"augment"}) | augment
     for name in values:
         if name not in known:
             raise UsageError(f"training has no setting {name!r}.{nearest(name, sorted(known))}")
