@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from leyolo.data.dataset import PER_BOX, Dataset, ImageRecord, Problem
 from leyolo.weights.fetch import cache_folder
+from leyolo.weights.native import write_atomically
 
 _VERSION = 1
 _FRESH = 2_000_000_000
@@ -24,8 +24,8 @@ _FRESH = 2_000_000_000
 
 def cache_file(**arguments: Any) -> Path:
     """Where the annotations that these arguments of ``read`` lead to are kept."""
-    key = json.dumps([_VERSION, arguments], sort_keys=True, default=str)
-    return cache_folder() / "labels" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+    key = json.dumps([_VERSION, arguments], sort_keys=True, default=str).encode("utf-8", "surrogateescape")
+    return cache_folder() / "labels" / f"{hashlib.sha256(key).hexdigest()[:32]}.npz"
 
 
 def load(path: Path) -> Dataset | None:
@@ -66,22 +66,11 @@ def save(path: Path, dataset: Dataset, sources: Iterable[Path], started: int) ->
         "problems": [asdict(problem) for problem in dataset.problems],
     }
     arrays = {key: getattr(dataset, key) for key in ("offsets", *PER_BOX)}
-    try:
-        encoded = np.frombuffer(json.dumps(text).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, text=np.frombuffer(json.dumps(text).encode(), np.uint8), **arrays)
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".labels-", suffix=".npz", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, text=encoded, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-    except (OSError, ValueError):
-        pass
+        write_atomically(path, buffer.getvalue())
 
 
 def _stamp(path: Path) -> tuple[int, int]:
