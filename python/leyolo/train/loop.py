@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,13 @@ class DivergedError(LeYOLOError):
 
 @dataclass
 class Job:
-    """A run: what learns, from what, and how far it is."""
+    """A run: what learns, from what, and how far it is.
+
+    network     the network itself; ``wrapped`` calls it, and brings the gradients of all processes together
+    batches     of an epoch, in each process
+    steps       of the optimizer, in the whole run
+    metadata    text for the saved weights
+    """
 
     settings: Settings
     assigner: str
@@ -51,22 +57,18 @@ class Job:
     wrapped: nn.Module
     parts: state.Parts
     data: Dataset
-    loader: Loader
     val_data: Dataset | None
-    folder: Path
+    loader: Loader
+    batches: int
+    steps: int
     log: Log
     metadata: Mapping[str, str]
-    progress: state.Progress = field(default_factory=state.Progress)
+    progress: state.Progress
 
     @property
-    def batches(self) -> int:
-        """Of an epoch, in each process."""
-        return math.ceil(len(self.data) / (self.settings.batch * self.group.world))
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return self.settings.epochs * math.ceil(self.batches / self.settings.accumulate)
+    def weights(self) -> Path:
+        """The folder of the weights files."""
+        return self.settings.folder / "weights"
 
     @property
     def average(self) -> nn.Module:
@@ -155,7 +157,7 @@ def step(job: Job, epoch: int) -> None:
     if not math.isfinite(norm) and not overflows:
         raise DivergedError(
             f"the gradient became {norm} in epoch {epoch + 1}, step {job.progress.steps + 1}: training stopped\n"
-            f"{job.folder / 'weights'} holds what was saved before. Lower --lr, lengthen --warmup or leave --amp off."
+            f"{job.weights} holds what was saved before. Lower --lr, lengthen --warmup or leave --amp off."
         )
     scaler.step(optimizer)
     scaler.update()
@@ -167,7 +169,7 @@ def step(job: Job, epoch: int) -> None:
 
 def finish(job: Job, row: dict[str, float]) -> None:
     """Validates, writes and reports an epoch. The state comes last: it says that all of this is done."""
-    progress, settings, weights = job.progress, job.settings, job.folder / "weights"
+    progress, settings = job.progress, job.settings
     checkpoint = job.checkpoint()
     due = settings.val and (progress.epoch % settings.val == 0 or progress.epoch == settings.epochs)
     metrics = validate(checkpoint, job.val_data, settings, job.group) if job.val_data is not None and due else None
@@ -178,9 +180,9 @@ def finish(job: Job, row: dict[str, float]) -> None:
     best = job.val_data is None or not settings.val or progress.best_epoch == progress.epoch - 1
     progress.rows.append(row)
     if job.group.leads:
-        save(weights / "last.safetensors", checkpoint)
+        save(job.weights / "last.safetensors", checkpoint)
         if best:
-            save(weights / "best.safetensors", checkpoint)
+            save(job.weights / "best.safetensors", checkpoint)
     _save_state(job)
     job.log.epoch(row, settings.epochs, best and metrics is not None)
 
@@ -197,7 +199,7 @@ def _save_state(job: Job) -> None:
         "head_width": network.head_width,
         "metadata": dict(job.metadata),
     }
-    state.write(job.folder / "weights" / "state.safetensors", job.parts, job.progress, about)
+    state.write(job.weights / "state.safetensors", job.parts, job.progress, about)
     job.log.rows(job.progress.rows)
 
 

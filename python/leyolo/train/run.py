@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from leyolo.data.loader import loader
 from leyolo.data.read import read
 from leyolo.errors import InputError, UsageError
 from leyolo.eval.coco import require_engine
-from leyolo.models.config import check_head
+from leyolo.models.config import check_head, lookup
 from leyolo.models.network import LeYOLONet, build
 from leyolo.train import state
 from leyolo.train.assign import check_assigner
@@ -51,10 +52,12 @@ def train(settings: Settings, start: Checkpoint | str, *, quiet: bool = False) -
         DivergedError: the gradient became no number. ProcessError: another process of the run ended.
     """
     with joined(settings.device, settings.timeout) as group:
-        settings = settings.changed(name=group.gather(_free_name(settings))[0])
-        data, val_data = _datasets(settings, None)
         head = check_head(settings.head or ("leyolo" if isinstance(start, str) else start.head))
         settings = settings.changed(head=head, assigner=check_assigner(settings.assigner, head))
+        settings = settings.changed(name=group.gather(_free_name(settings))[0])
+        if isinstance(start, str):
+            lookup(start)  # a wrong name should not wait for the data
+        data, val_data = _datasets(settings, None)
         torch.manual_seed(settings.seed)
         if isinstance(start, str):
             network, metadata = from_scratch(start, len(data.names), head, settings.imgsz), dict[str, str]()
@@ -95,66 +98,80 @@ def _run(
     saved: state.State | None,
     quiet: bool,
 ) -> TrainResult:
-    freeze(network, settings.freeze)
-    network.to(group.device).fuse_training_ops(settings.fused_ops)
-    wrapped = group.wrap(network, settings.sync_bn)
     folder = settings.folder
-    progress = state.Progress() if saved is None else saved.progress
-    scaler = torch.amp.GradScaler(group.device.type, enabled=settings.amp == "fp16")
-    job = Job(
-        settings=settings,
-        assigner=str(settings.assigner),
-        group=group,
-        network=network,
-        wrapped=wrapped,
-        parts=state.Parts(network, network, make_optimizer(network, settings), scaler),
-        data=data[0],
-        val_data=data[1],
-        folder=folder,
-        log=Log(None, total=0),
-        loader=loader(
-            data[0],
-            imgsz=settings.imgsz,
-            batch=settings.batch,
-            seed=settings.seed,
-            epoch=progress.epoch,
-            augment=settings.augment,
-            workers=settings.workers,
-            rank=group.rank,
-            world=group.world,
-            pin_memory=group.device.type == "cuda",
-        ),
-        metadata=metadata,
-        progress=progress,
-    )
-    fit_statistics(network, job.steps)
-    if settings.ema:
-        job.parts = state.Parts(network, averaged(network, settings.ema, job.steps), job.parts.optimizer, scaler)
-    if saved is not None:
-        state.restore(folder / "weights" / "state.safetensors", saved, job.parts)
     if group.leads:
         _prepare_folder(settings)
-    done = progress.epoch * job.batches + progress.batches
-    job.log = Log(
-        folder if group.leads else None,
-        total=settings.epochs * job.batches,
-        done=done,
-        quiet=quiet,
-        board=settings.tensorboard,
-    )
+    job = _job(settings, group, network, data, metadata, saved, quiet)
     try:
         job.log.line(_introduction(job))
         fit(job)
     finally:
         job.log.close()
-    weights = folder / "weights"
-    return TrainResult(
-        folder,
-        weights / "best.safetensors",
-        weights / "last.safetensors",
-        tuple(progress.rows),
-        progress.best_epoch + 1,
-        progress.best,
+    best, last = (folder / "weights" / f"{name}.safetensors" for name in ("best", "last"))
+    progress = job.progress
+    return TrainResult(folder, best, last, tuple(progress.rows), progress.best_epoch + 1, progress.best)
+
+
+def _job(
+    settings: Settings,
+    group: Group,
+    network: LeYOLONet,
+    data: tuple[Dataset, Dataset | None],
+    metadata: dict[str, str],
+    saved: state.State | None,
+    quiet: bool,
+) -> Job:
+    folder = settings.folder
+    batches = math.ceil(len(data[0]) / (settings.batch * group.world))
+    steps = settings.epochs * math.ceil(batches / settings.accumulate)
+    freeze(network, settings.freeze)
+    fit_statistics(network, steps)
+    network.to(group.device).fuse_training_ops(settings.fused_ops)
+    wrapped = group.wrap(network, settings.sync_bn)
+    parts = state.Parts(
+        network,
+        averaged(network, settings.ema, steps) if settings.ema else network,
+        make_optimizer(network, settings),
+        torch.amp.GradScaler(group.device.type, enabled=settings.amp == "fp16"),
+    )
+    progress = state.Progress()
+    if saved is not None:
+        state.restore(folder / "weights" / "state.safetensors", saved, parts)
+        progress = saved.progress
+    batch_loader = loader(
+        data[0],
+        imgsz=settings.imgsz,
+        batch=settings.batch,
+        seed=settings.seed,
+        epoch=progress.epoch,
+        augment=settings.augment,
+        workers=settings.workers,
+        rank=group.rank,
+        world=group.world,
+        pin_memory=group.device.type == "cuda",
+    )
+    log = Log(
+        folder if group.leads else None,
+        total=settings.epochs * batches,
+        done=progress.epoch * batches + progress.batches,
+        quiet=quiet,
+        board=settings.tensorboard,
+    )
+    return Job(
+        settings=settings,
+        assigner=str(settings.assigner),
+        group=group,
+        network=network,
+        wrapped=wrapped,
+        parts=parts,
+        data=data[0],
+        val_data=data[1],
+        loader=batch_loader,
+        batches=batches,
+        steps=steps,
+        log=log,
+        metadata=metadata,
+        progress=progress,
     )
 
 
