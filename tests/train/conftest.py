@@ -78,3 +78,8 @@ def run(pictures: Path, tmp_path: Path) -> Callable[..., TrainResult]:
         return train(settings, start, quiet=True)
 
     return go
+
+
+@pytest.fixture
+def draw() -> Callable[[Path, int], Path]:
+    return draw_pictures

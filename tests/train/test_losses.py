@@ -184,7 +184,7 @@ def test_shares_of_two_processes_add_up(head: str, name: str) -> None:
     seen: list[Tensor] = []
 
     def part(rows: slice, across: Callable[[Tensor], Tensor]) -> Losses:
-        mine = Targets(*(t[rows] for t in targets))
+        mine = Targets(*(t[rows] for t in (targets.boxes, targets.labels, targets.counts, targets.index)))
         return _loss(head)(logits[rows], mine, points, assigner=name, across=across)
 
     for rows in halves:

@@ -6,6 +6,7 @@ steps that one would take with N times the batch (batch norm statistics apart, u
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,8 +72,10 @@ class Group:
         if sync_bn:
             share_batch_norm(network)
         # Statistics are aligned once an epoch (align); torch would send them before every step.
+        known = inspect.signature(DistributedDataParallel).parameters
+        quiet = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(network, ids, gradient_as_bucket_view=True, **quiet)
 
 
 @contextmanager
@@ -170,5 +173,6 @@ def share_batch_norm(network: nn.Module) -> None:
                 shared = SharedBatchNorm(child.num_features)
                 shared.weight, shared.bias = child.weight, child.bias
                 shared.running_mean, shared.running_var = child.running_mean, child.running_var
+                shared.momentum = child.momentum
                 shared.train(child.training)
                 setattr(parent, name, shared)

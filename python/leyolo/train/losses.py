@@ -53,7 +53,7 @@ def _bce_sum(logits: Tensor, positive: Tensor) -> Tensor:
 
 def _sides(box_logits: Tensor) -> Tensor:
     """[..., 4 * R] as [..., 4, R]."""
-    return box_logits.reshape(*box_logits.shape[:-1], 4, -1)
+    return box_logits.reshape(*box_logits.shape[:-1], 4, box_logits.shape[-1] // 4)
 
 
 def distances(box_logits: Tensor) -> Tensor:

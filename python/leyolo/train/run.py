@@ -105,10 +105,14 @@ def _run(
     try:
         job.log.line(_introduction(job))
         fit(job)
+        best, last = (job.weights / f"{name}.safetensors" for name in ("best", "last"))
+        progress = job.progress
+        if progress.best_epoch >= 0:
+            job.log.line(f"best: mAP50-95 {progress.best:.4f} in epoch {progress.best_epoch + 1}, {best}")
+        else:
+            job.log.line(f"weights: {last}")
     finally:
         job.log.close()
-    best, last = (folder / "weights" / f"{name}.safetensors" for name in ("best", "last"))
-    progress = job.progress
     return TrainResult(folder, best, last, tuple(progress.rows), progress.best_epoch + 1, progress.best)
 
 

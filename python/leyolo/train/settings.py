@@ -118,6 +118,8 @@ class Settings:
                 )
         if not isinstance(image_size(self.imgsz, MAX_STRIDE), int):
             raise UsageError(f"imgsz must be one number for training, got {self.imgsz!r}")
+        if self.imgsz < 2 * MAX_STRIDE:  # a batch norm needs more than one value
+            raise UsageError(f"imgsz must be at least {2 * MAX_STRIDE} for training, got {self.imgsz}")
         if check_device(self.device) == "cpu" and self.amp == "fp16":
             raise UsageError("amp fp16 needs device='cuda'; on the CPU there is bf16")
 

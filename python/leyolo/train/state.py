@@ -134,8 +134,8 @@ def restore(path: Path, state: State, parts: Parts) -> None:
     values = _below(state.tensors, "optimizer.")
     for name, parameter in parts.network.named_parameters():
         for key, value in _below(values, f"{name}.").items():
-            if value.numel() == parameter.numel():
-                value = torch.empty_like(parameter).copy_(value.view_as(parameter))
+            if value.shape == parameter.shape:
+                value = torch.empty_like(parameter).copy_(value)  # the memory format of the parameter
             parts.optimizer.state[parameter][key] = value.to(parameter.device)
     parts.scaler.load_state_dict(state.header["scaler"])
     torch.set_rng_state(state.tensors["rng.cpu"])

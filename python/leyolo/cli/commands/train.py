@@ -66,7 +66,6 @@ out of the settings, so a resumed run can tell what was changed."""
 
 def train(**given: Any) -> None:
     """Train on annotated pictures; several processes: torchrun --nproc-per-node N -m leyolo train …"""
-    from leyolo.cli.console import say
     from leyolo.errors import UsageError
     from leyolo.predict.backends import load_weights, need_torch
 
@@ -81,7 +80,7 @@ def train(**given: Any) -> None:
         if weights or model:
             raise UsageError("--resume goes on with the run's own weights: leave out --weights and --model")
         folder = Path(values.pop("project", "runs")) / values.pop("name", "train")
-        result = resume(folder, {name: value for name, value in values.items() if name != "data"})
+        resume(folder, {name: value for name, value in values.items() if name != "data"})
     else:
         if "data" not in values:
             raise UsageError(
@@ -90,11 +89,7 @@ def train(**given: Any) -> None:
         if bool(weights) == bool(model):
             raise UsageError("give either --weights FILE to fine-tune, or --model leyolo-n to start from scratch")
         settings = make(values)
-        result = run(settings, load_weights(weights) if weights else model)
-    if result.best_epoch:
-        say(f"best mAP50-95 {result.map:.4f} in epoch {result.best_epoch}: {result.best}")
-    else:
-        say(f"weights: {result.last}")
+        run(settings, load_weights(weights) if weights else model)
 
 
 def _parameter(name: str, kind: Any, text: str, default: str, flags: tuple[str, ...] = ()) -> inspect.Parameter:
