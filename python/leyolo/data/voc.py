@@ -76,11 +76,15 @@ def read_voc(
     return builder.build(folder, names, [label + 1 for label in range(len(names))])
 
 
+def voc_splits(folder: Path) -> list[str]:
+    """Its lists, but those of single classes, as "aeroplane_train.txt"."""
+    return sorted(p.stem for p in (folder / _LISTS).glob("*.txt") if "_" not in p.stem)
+
+
 def _stems(folder: Path, annotations: Path, split: str, builder: Builder) -> list[str]:
     lists = folder / _LISTS
     path = lists / f"{split}.txt"
-    # VOC has lists for single classes too, as "aeroplane_train.txt".
-    known = sorted(p.stem for p in lists.glob("*.txt") if "_" not in p.stem) if lists.is_dir() else []
+    known = voc_splits(folder)
     builder.sources.append(lists)
     if not known:
         return sorted(p.stem for p in annotations.glob("*.xml"))
