@@ -150,7 +150,7 @@ def plot_statistics(datasets: Sequence[tuple[str, Dataset]], path: Path) -> None
         sides = dataset.annotated[:, 2:]
         boxes.scatter(sides[:, 0], sides[:, 1], s=4, alpha=0.3, label=split)
         counts = np.diff(dataset.offsets)
-        crowding.hist(counts, bins=np.arange(0, counts.max() + 2) - 0.5, alpha=0.6, label=split)
+        crowding.hist(counts, bins=np.arange(0, counts.max() + 2) - 0.5, histtype="step", linewidth=1.5, label=split)
     balance.set_xticks(np.arange(len(names)), names, rotation=60, ha="right")
     balance.set(ylabel="objects", title="Classes")
     for side in (32, 96):  # COCO's borders between small, medium and large

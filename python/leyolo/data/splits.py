@@ -21,5 +21,5 @@ def splits(data: str | Path) -> list[str]:
         found = described_splits(path)
     elif path.is_dir():
         found = voc_splits(path) if is_voc(path) else yolo_splits(path)
-    usual = [split for split in ("train", "val", "test") if split in found]
+    usual = [split for split in found if split in ("train", "val", "test")]
     return usual or found or ["all"]
