@@ -299,8 +299,17 @@ class LeYOLO:
         settings = self.settings(
             imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, batch=batch, rect=rect, multi_label=True
         )
-        wanted = {"save_json": save_json, "plots": plots, "progress": progress}
-        return evaluate(self.pipeline, self.names, data, settings, split=split, images=images, **wanted)
+        return evaluate(
+            self.pipeline,
+            self.names,
+            data,
+            settings,
+            split=split,
+            images=images,
+            save_json=save_json,
+            plots=plots,
+            progress=progress,
+        )
 
     def train(
         self,

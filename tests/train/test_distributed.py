@@ -70,10 +70,17 @@ def test_two_processes_are_one_with_twice_the_batch(pictures: Path, tmp_path: Pa
 def pair(pictures: Path, tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
     """Two processes of one run without torchrun, which would end the second itself."""
     port = str(_free_port())
-    command = [sys.executable, "-m", "leyolo", *_arguments(pictures, tmp_path, "pair", batch=4, epochs=1000, timeout=60)]
+    command = [
+        sys.executable,
+        "-m",
+        "leyolo",
+        *_arguments(pictures, tmp_path, "pair", batch=4, epochs=1000, timeout=60),
+    ]
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     started = [
-        subprocess.Popen(command, env=_environment(RANK=str(rank), LOCAL_RANK=str(rank), **group), stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, env=_environment(RANK=str(rank), LOCAL_RANK=str(rank), **group), stderr=subprocess.PIPE, text=True
+        )
         for rank in (0, 1)
     ]
     yield started

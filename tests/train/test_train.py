@@ -34,7 +34,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         ("leyolo", "simota", 20, {"lr": 0.01}),
         ("leyolo", "ota", 28, {"lr": 0.01}),
         ("yolox", "simota", 45, {"lr": 0.005, "batch": 2, "close_mosaic": 1.0}),
-        ("yolox", "ota", 28, {"lr": 0.005, "close_mosaic": 1.0}),
+        ("yolox", "ota", 28, {"lr": 0.004, "close_mosaic": 1.0}),
     ],
 )
 def test_eight_pictures_are_learnt_by_heart(

@@ -54,6 +54,11 @@ def read_description(
     return joined(parts)
 
 
+def described_splits(path: Path) -> list[str]:
+    content = _content(path)
+    return [split for split in _SPLITS if content.get(split)]
+
+
 def _content(path: Path) -> dict[str, Any]:
     try:
         import yaml

@@ -12,10 +12,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from leyolo.data.augment import Augment
 from leyolo.data.batch import Batch
-from leyolo.data.dataset import DataError, Dataset
+from leyolo.data.dataset import Dataset
 from leyolo.data.draw import Drawer
 from leyolo.data.order import Order, Plan
-from leyolo.errors import UsageError
+from leyolo.errors import LeYOLOError, UsageError
 
 MEMORY = 1 << 30
 """Bytes of decoded pictures that all workers of a process keep together."""
@@ -77,6 +77,11 @@ class Loader:
     def __len__(self) -> int:
         return len(self._plans)
 
+    def worker_ids(self) -> list[int]:
+        """Process ids of the workers; none before the first iteration."""
+        running = self._batches._iterator  # torch keeps it where workers persist
+        return [worker.pid for worker in getattr(running, "_workers", ())]
+
     @property
     def plans(self) -> list[Plan]:
         """The batches that the next iteration yields."""
@@ -88,24 +93,23 @@ class Loader:
             DataError: a picture cannot be read; the text names it.
             LoaderError: a worker ended, or none answered in time.
         """
-        batches = iter(self._batches)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                raise LoaderError(self._cause(error)) from error
-            if isinstance(batch, _Failed):
-                raise DataError(batch.text)
-            yield batch
+        try:
+            for batch in self._batches:
+                if isinstance(batch, _Failed):
+                    raise batch.kind(batch.text)
+                yield batch
+        except (RuntimeError, OSError, EOFError) as error:
+            if not self._batches.num_workers:
+                raise
+            raise LoaderError(self._cause(error)) from error
 
-    def _cause(self, error: RuntimeError) -> str:
+    def _cause(self, error: Exception) -> str:
         text = str(error)
         if "timed out" in text:
             return f"no batch for {self._timeout:g} s: is the pictures' disk there? workers=0 reads without processes"
-        if "exited unexpectedly" in text or "is killed by signal" in text:
-            first = text.splitlines()[0]
+        # A worker that is gone shows in what torch says, or in a pipe that ends.
+        if isinstance(error, OSError | EOFError) or "exited unexpectedly" in text or "is killed by signal" in text:
+            first = (text or type(error).__name__).splitlines()[0]
             return (
                 f"a loader worker ended, most often for lack of memory ({first})\nUse fewer workers, or a smaller batch"
             )
@@ -148,8 +152,8 @@ def loader(
 class _Failed:
     """An error on its way from a worker: torch would wrap it into its traceback."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, error: LeYOLOError) -> None:
+        self.kind, self.text = type(error), str(error)
 
 
 class _Batches:
@@ -161,8 +165,8 @@ class _Batches:
     def __getitem__(self, plan: Plan) -> Batch | _Failed:
         try:
             return self._drawer.batch(plan)
-        except DataError as error:
-            return _Failed(str(error))
+        except LeYOLOError as error:
+            return _Failed(error)
 
 
 class _Sampler:

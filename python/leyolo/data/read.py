@@ -13,6 +13,7 @@ from leyolo.data.describe import read_description
 from leyolo.data.formats import read_one
 
 _DESCRIPTIONS = (".yaml", ".yml")
+_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 
 
 def read(
@@ -52,16 +53,20 @@ def read(
     if dataset is None:
         started = time.time_ns()
         builder = Builder(keep_unreadable=keep_unreadable)
-        path = _described(path)
+        path = described(path)
         reader = read_description if path.suffix.lower() in _DESCRIPTIONS else read_one
         dataset = reader(path, builder, split=split, images=folder, names=names)
         cache.save(kept, dataset, builder.sources, started)
     return dataset
 
 
-def _described(path: Path) -> Path:
-    """A folder that has one yaml and nothing else that says what it is, is what the yaml says."""
-    if not path.is_dir() or any((path / name).is_dir() for name in ("Annotations", "images", "labels")):
+def described(path: Path) -> Path:
+    """A folder with a ``data.yaml``, or with one yaml and nothing else that says what it is, is what the yaml says."""
+    if not path.is_dir():
         return path
+    for name in _NAMES:
+        if (path / name).is_file():
+            return path / name
     found = [p for p in path.iterdir() if p.suffix.lower() in _DESCRIPTIONS]
-    return found[0] if len(found) == 1 else path
+    known = any((path / name).is_dir() for name in ("Annotations", "images", "labels"))
+    return found[0] if len(found) == 1 and not known else path

@@ -16,7 +16,7 @@ from leyolo.data.dataset import DataError, Dataset
 from leyolo.errors import MissingDependencyError
 from leyolo.predict.images import IMAGE_SUFFIXES
 
-MAX_BYTES = 16 << 20
+MAX_BYTES = 4 << 20
 _LISTS = Path("ImageSets") / "Main"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -76,11 +76,17 @@ def read_voc(
     return builder.build(folder, names, [label + 1 for label in range(len(names))])
 
 
+def voc_splits(folder: Path) -> list[str]:
+    """Its lists, but those of single classes, as "aeroplane_train.txt"; the usual three in their order."""
+    found = [p.stem for p in (folder / _LISTS).glob("*.txt") if "_" not in p.stem]
+    usual = ["train", "val", "test"]
+    return sorted(found, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
+
+
 def _stems(folder: Path, annotations: Path, split: str, builder: Builder) -> list[str]:
     lists = folder / _LISTS
     path = lists / f"{split}.txt"
-    # VOC has lists for single classes too, as "aeroplane_train.txt".
-    known = sorted(p.stem for p in lists.glob("*.txt") if "_" not in p.stem) if lists.is_dir() else []
+    known = voc_splits(folder)
     builder.sources.append(lists)
     if not known:
         return sorted(p.stem for p in annotations.glob("*.xml"))

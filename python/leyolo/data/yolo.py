@@ -12,7 +12,7 @@ from leyolo.data.dataset import DataError, Dataset
 from leyolo.predict.images import IMAGE_SUFFIXES
 
 MAX_BYTES = 64 << 20
-_SPELLINGS = {"val": ("val", "valid", "validation"), "train": ("train", "training"), "test": ("test", "testing")}
+_SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names")
 
 
@@ -51,6 +51,9 @@ def read_yolo(
         picture = builder.picture(file, path, path.stem, name=path.name)
         if picture is not None and file.is_file():
             labels += _boxes(builder, file, picture, None if known is None else len(known))
+    if known is None and not labels:
+        expected = _label_file(paths[0])
+        raise DataError(f"{source}: none of its {len(paths)} pictures has a label; expected them in {expected.parent}")
     if known is None:
         known = [str(label) for label in range(max(labels, default=-1) + 1)]
     return builder.build(source, known, range(len(known)))
@@ -58,20 +61,21 @@ def read_yolo(
 
 def _images(folder: Path, split: str) -> Path:
     """The pictures of a split."""
-    spellings = _SPELLINGS.get(split, (split,))
-    for name in spellings:
-        for candidate in (folder / "images" / name, folder / name / "images"):
-            if candidate.is_dir():
-                return candidate
-    whole = folder / "images" if (folder / "images").is_dir() else folder
-    splits = sorted(
-        p.name
-        for p in (whole.iterdir() if whole.is_dir() else ())
-        if p.is_dir() and p.name in {s for spelt in _SPELLINGS.values() for s in spelt}
-    )
-    if splits:
-        raise DataError(f"{whole} has no folder {split!r}, but {', '.join(splits)}")
-    return whole
+    if found := _split_folder(folder, split):
+        return found
+    if there := yolo_splits(folder):
+        raise DataError(f"{folder} has no split {split!r}, but {', '.join(there)}")
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def yolo_splits(folder: Path) -> list[str]:
+    return [split for split in _SPELLINGS if _split_folder(folder, split)]
+
+
+def _split_folder(folder: Path, split: str) -> Path | None:
+    names = _SPELLINGS.get(split, (split,))
+    candidates = (place for name in names for place in (folder / "images" / name, folder / name / "images"))
+    return next((place for place in candidates if place.is_dir()), None)
 
 
 def _found(folder: Path, builder: Builder) -> list[Path]:

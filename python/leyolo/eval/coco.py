@@ -82,15 +82,9 @@ def _annotations(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _results(detections: Detections) -> list[dict[str, Any]]:
-    columns = zip(
-        detections.picture.tolist(),
-        detections.labels.tolist(),
-        detections.boxes.tolist(),
-        detections.scores.tolist(),
-        strict=True,
-    )
     return [
-        {"image_id": image, "category_id": label, "bbox": box, "score": score} for image, label, box, score in columns
+        {"image_id": picture, "category_id": label, "bbox": box, "score": score}
+        for picture, label, box, score in detections.rows()
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,18 +50,16 @@ class Detections:
 
     def coco_rows(self, dataset: Dataset) -> list[dict[str, Any]]:
         """COCO's result format, with the ids of the user's file."""
-        columns = zip(
-            self.picture.tolist(), self.labels.tolist(), self.boxes.tolist(), self.scores.tolist(), strict=True
-        )
+        images, categories = [image.id for image in dataset.images], dataset.categories
         return [
-            {
-                "image_id": dataset.images[picture].id,
-                "category_id": dataset.categories[label],
-                "bbox": box,
-                "score": score,
-            }
-            for picture, label, box, score in columns
+            {"image_id": images[picture], "category_id": categories[label], "bbox": box, "score": score}
+            for picture, label, box, score in self.rows()
         ]
+
+    def rows(self) -> Iterator[tuple[int, int, list[float], float]]:
+        """Picture, label, box and score of every detection."""
+        columns = (self.picture, self.labels, self.boxes, self.scores)
+        yield from zip(*(column.tolist() for column in columns), strict=True)
 
 
 class Collector:

@@ -71,7 +71,8 @@ def pairwise_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDA
     sides = np.minimum(ends1[:, None], ends2) - np.maximum(first[:, None, :2], second[:, :2])
     common = np.prod(np.maximum(sides, 0), axis=2)
     union = np.prod(first[:, 2:], axis=1)[:, None] + np.prod(second[:, 2:], axis=1) - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    ious: NDArray[np.float64] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return ious
 
 
 def confusion_matrix(
@@ -99,7 +100,7 @@ def confusion_matrix(
             missed[row] = False
         truth[(truth == size) & (ious[:, ignored[rows]] >= iou).any(axis=1)] = -1
         np.add.at(matrix, (truth[truth >= 0], detections.labels[found][truth >= 0]), 1)
-        np.add.at(matrix, (dataset.labels[rows[missed]], size), 1)
+        np.add.at(matrix[:, size], dataset.labels[rows[missed]], 1)
     return matrix
 
 

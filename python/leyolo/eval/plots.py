@@ -41,6 +41,13 @@ def save_figure(drawn: Any, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def colours(count: int) -> list[Any]:
+    """Colours that can be told apart, up to 20 of them."""
+    from matplotlib import colormaps
+
+    return list(colormaps["tab10" if count <= 10 else "tab20"](range(min(max(count, 1), 20))))
+
+
 def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Draws everything into a folder; the files."""
     drawn = {"precision_recall.png": precision_recall(evaluation), "confusion.png": confusion(evaluation)}
@@ -55,11 +62,12 @@ def precision_recall(evaluation: Evaluation) -> Any:
     axes = drawn.subplots()
     recall = np.linspace(0, 1, evaluation.precision.shape[1])
     curves = evaluation.precision[0]
+    axes.set_prop_cycle(color=colours(evaluation.precision.shape[2]))
     there = [label for label in range(curves.shape[1]) if not np.isnan(curves[0, label])]
     for label in there:
         name = evaluation.dataset.names[label]
-        style = {"label": f"{name} {curves[:, label].mean():.3f}"} if len(there) <= _NAMED else {"color": "0.8"}
-        axes.plot(recall, curves[:, label], linewidth=1, **style)
+        named = {"label": f"{name} {curves[:, label].mean():.3f}"} if len(there) <= _NAMED else {"color": "0.8"}
+        axes.plot(recall, curves[:, label], linewidth=1, **named)
     for at, threshold, style in ((0, "0.50", "-"), (5, "0.75", "--")):
         if there:
             mean = evaluation.precision[at][:, there].mean(axis=1)
