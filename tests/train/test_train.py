@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from leyolo import LeYOLO, weights
 from leyolo.errors import InputError, UsageError
@@ -56,6 +57,17 @@ def test_what_a_run_writes(run: Run, pictures: Path, tmp_path: Path) -> None:
     last = weights.load(result.last)
     assert list(last.names.values()) == ["red", "green", "blue"]
     assert LeYOLO(result.best).val(pictures, imgsz=128).map == pytest.approx(result.map, abs=1e-9)
+
+
+def test_pictures_of_a_run(run: Run, pictures: Path) -> None:
+    """Every one is drawn, and opens; the batch shows what is learnt."""
+    result = run(epochs=2, val_data=str(pictures), plots=True)
+    sizes = {path.name: Image.open(path).size for path in result.folder.iterdir() if path.suffix in {".png", ".jpg"}}
+    assert set(sizes) == {
+        "labels.png", "batch.jpg", "results.png", "predictions.jpg", "precision_recall.png", "confusion.png",
+    }  # fmt: skip
+    assert sizes["batch.jpg"] == (640, 640)  # four pictures of a batch
+    assert min(min(size) for size in sizes.values()) >= 300
 
 
 def test_resumed_is_uninterrupted_to_the_bit(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

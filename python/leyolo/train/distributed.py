@@ -73,7 +73,9 @@ class Group:
             share_batch_norm(network)
         # Statistics are aligned once an epoch (align); torch would send them before every step.
         known = inspect.signature(DistributedDataParallel).parameters
-        quiet = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+        quiet: dict[str, Any] = {
+            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+        }
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(network, ids, gradient_as_bucket_view=True, **quiet)
 

@@ -87,13 +87,13 @@ def fit(job: Job) -> None:
     for epoch in range(job.progress.epoch, job.settings.epochs):
         started = time.perf_counter()
         losses = learn(job, epoch)
-        job.group.align([t for t in (*job.network.buffers(), *job.average.buffers()) if t.is_floating_point()])
+        align_statistics(job)
         row = {"epoch": epoch + 1, "seconds": time.perf_counter() - started}
         row["images_per_s"] = len(job.data) / row["seconds"]
         row |= {"lr": learning_rate(job.settings, job.progress.steps - 1, job.steps), "memory_mb": peak_memory()}
         row |= {f"train/{name}": value for name, value in zip(_parts(job), losses, strict=True)}
         finish(job, row)
-        if job.settings.patience and epoch - max(job.progress.best_epoch, 0) >= job.settings.patience:
+        if _is_tired(job):
             job.log.line(f"no better mAP for {job.settings.patience} epochs: stopped after epoch {epoch + 1}")
             break
 
@@ -102,7 +102,8 @@ def learn(job: Job, epoch: int) -> list[float]:
     """One epoch; returns the mean of each part of the loss."""
     settings, progress = job.settings, job.progress
     training_mode(job.network, settings.freeze)
-    sums = torch.tensor(progress.sums or [0.0] * len(_parts(job)), dtype=torch.float64, device=job.group.device)
+    before = progress.sums if progress.sums and job.group.leads else [0.0] * len(_parts(job))
+    sums = torch.tensor(before, dtype=torch.float64, device=job.group.device)
     mixes = epoch < settings.closing_epoch
     augment = settings.augment if mixes else settings.augment.closed()
     job.loader.set_epoch(epoch, augment=augment, start=progress.batches)
@@ -119,6 +120,7 @@ def learn(job: Job, epoch: int) -> list[float]:
         if steps_now:
             step(job, epoch)
             if settings.save_steps and progress.steps % settings.save_steps == 0:
+                align_statistics(job)
                 progress.batches, progress.sums = number + 1, job.group.total(sums).tolist()
                 _save_state(job)
     progress.epoch, progress.batches, progress.sums = epoch + 1, 0, []
@@ -167,6 +169,11 @@ def step(job: Job, epoch: int) -> None:
     job.progress.steps += 1
 
 
+def align_statistics(job: Job) -> None:
+    """The running statistics of all processes become their mean: one set is saved, and all go on from it."""
+    job.group.align([*job.network.buffers(), *job.average.buffers()])
+
+
 def finish(job: Job, row: dict[str, float]) -> None:
     """Validates, writes and reports an epoch. The state comes last: it says that all of this is done."""
     progress, settings = job.progress, job.settings
@@ -185,6 +192,13 @@ def finish(job: Job, row: dict[str, float]) -> None:
             save(job.weights / "best.safetensors", checkpoint)
     _save_state(job)
     job.log.epoch(row, settings.epochs, best and metrics is not None)
+
+
+def _is_tired(job: Job) -> bool:
+    settings, progress = job.settings, job.progress
+    if job.val_data is None or not (settings.val and settings.patience):
+        return False
+    return progress.epoch - 1 - max(progress.best_epoch, 0) >= settings.patience
 
 
 def _save_state(job: Job) -> None:

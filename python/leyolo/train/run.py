@@ -23,6 +23,7 @@ from leyolo.train.distributed import Group, joined
 from leyolo.train.log import Log
 from leyolo.train.loop import Job, fit
 from leyolo.train.optimizer import averaged, make_optimizer
+from leyolo.train.plots import draw_data, draw_results
 from leyolo.train.prepare import fit_statistics, freeze, from_checkpoint, from_scratch
 from leyolo.train.settings import Settings, make
 from leyolo.weights import Checkpoint
@@ -104,8 +105,13 @@ def _run(
     job = _job(settings, group, network, data, metadata, saved, quiet)
     try:
         job.log.line(_introduction(job))
+        draws = settings.plots and group.leads
+        if draws:
+            draw_data(job)
         fit(job)
         best, last = (job.weights / f"{name}.safetensors" for name in ("best", "last"))
+        if draws:
+            draw_results(job, best)
         progress = job.progress
         if progress.best_epoch >= 0:
             job.log.line(f"best: mAP50-95 {progress.best:.4f} in epoch {progress.best_epoch + 1}, {best}")
