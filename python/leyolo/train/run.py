@@ -52,12 +52,15 @@ def train(settings: Settings, start: Checkpoint | str, *, quiet: bool = False) -
         UsageError: settings that do not fit, or a run folder that exists. InputError: data that cannot be used.
         DivergedError: the gradient became no number. ProcessError: another process of the run ended.
     """
+    if isinstance(start, str):
+        try:
+            start = lookup(start).size
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     with joined(settings.device, settings.timeout) as group:
         head = check_head(settings.head or ("leyolo" if isinstance(start, str) else start.head))
         settings = settings.changed(head=head, assigner=check_assigner(settings.assigner, head))
         settings = settings.changed(name=group.gather(_free_name(settings))[0])
-        if isinstance(start, str):
-            lookup(start)  # a wrong name should not wait for the data
         data, val_data = _datasets(settings, None)
         torch.manual_seed(settings.seed)
         if isinstance(start, str):
