@@ -47,10 +47,10 @@ def plan(
         (the row of the chain that it belongs to, or None), in and out ([H, W, C]), tile ([[pixels, vectors], …], the
         register tiles; empty where there are none), bytes_in (with residual and addend), bytes_out, bytes_weights,
         flops (two for a multiply-add; activations are not counted), level (the nearest memory that holds these bytes),
-        floor_us (the longer of the arithmetic at its peak and the bytes at that level's bandwidth) and time_us. The steps of a chain run together, row by row: its
-        own row counts what goes in at one end and comes out at the other and has the time, the rows of its steps, which
-        follow, have None for level, floor_us and time_us. ``total`` has the sums over the rows with a time, and
-        ``forward_us`` is a whole call, timed apart.
+        floor_us (the longer of the arithmetic at its peak and the bytes at that level's bandwidth) and time_us. The
+        steps of a chain run together, row by row: its own row counts what goes in at one end and comes out at the other
+        and has the time, the rows of its steps, which follow, have None for level, floor_us and time_us. ``total`` has
+        the sums over the rows with a time, and ``forward_us`` is a whole call, timed apart.
 
     Raises:
         UsageError: a wrong argument.
