@@ -89,7 +89,8 @@ LEYOLO_INLINE void tile(DepthwiseArgs const& a, Rows const& r, long long column,
       bool const again = UP && (j + ODD) % 2 == 1;  // the same pixel as the column before, unless there is none
       if (j > 0 && !again) p += x_pitch;
       if (!inside[j]) continue;
-      if (j == 0 || !again) value = pinned(load_channels<TAIL>(p, count));
+      // Pinned again, or GCC shares its products and adds them: not the fused multiply-adds of every other tile.
+      value = pinned(j > 0 && again ? value : load_channels<TAIL>(p, count));
 #pragma GCC unroll 16
       for (int q = 0; q < ROWS; ++q)
 #pragma GCC unroll 16
