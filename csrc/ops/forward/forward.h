@@ -1,6 +1,7 @@
 // A whole network in one call: a list of fused steps over one arena. Nothing is copied for a concatenation: its
 // producers write into slices of one buffer (a pixel pitch larger than their channels). A 1x1 convolution of an
-// upsampled map runs at the low resolution and is added into the one over the other channels. Wide maps never exist as
+// upsampled map runs at the low resolution and is added into the one over the other channels; a depthwise one reads the
+// low map by index. Wide maps never exist as
 // a whole: a chain of steps runs row by row (core/stream.h), a block of them as one CUDA kernel. On the CPU the images
 // of a batch go one after another, or one per thread; on CUDA a step runs for all of them.
 #pragma once
@@ -35,7 +36,9 @@ enum StepField : int {
   kResidualPitch,
   kWeight,        // index into the weights; -1: none
   kWindowRows,    // rows of y that are kept, when y_space is kWindow
-  kAddendOffset,  // in the arena; -1: none. Half as high and wide as the output: Conv2dArgs
+  kAddendOffset,  // in the arena; -1: none. A map half as high and wide as the output, read at twice its size. Of a
+                  // convolution: added to the sums (Conv2dArgs). Of a depthwise one: the input's first channels, as
+                  // many as y has more than x (DepthwiseLow), with packed weights of their own in front of those of x
   kAddendPitch,
   kStepFields
 };

@@ -36,15 +36,23 @@ void check_residual(int64_t i, int64_t const* s, int64_t arena_size) {
         ": the residual must not be overwritten by the output");  // tiles overlap: it would be added twice
 }
 
+int64_t addend_channels(int64_t const* s) {
+  return Step(s[kKind]) == Step::depthwise ? s[kOutChannels] - s[kInChannels] : s[kOutChannels];
+}
+
 void check_addend(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   if (s[kAddendOffset] < 0) return;
-  check(!sizes.cuda && sizes.values == DType::f32, "forward: step ", i, ": only float32 maps on the CPU have addends");
-  check(Step(s[kKind]) == Step::conv2d && s[kKernel] == 1 && s[kStride] == 1, "forward: step ", i,
-        ": only a 1x1 convolution of stride 1 has an addend");
+  bool const depthwise = Step(s[kKind]) == Step::depthwise;
+  check(!sizes.cuda && (depthwise || sizes.values == DType::f32), "forward: step ", i,
+        ": on CUDA nothing has an addend, in bfloat16 only a depthwise convolution");
+  check((depthwise || (Step(s[kKind]) == Step::conv2d && s[kKernel] == 1)) && s[kStride] == 1, "forward: step ", i,
+        ": only 1x1 and depthwise convolutions of stride 1 have an addend");
   int64_t const height = s[kOutHeight], width = s[kOutWidth];
+  check(height == s[kHeight] && width == s[kWidth], "forward: step ", i,
+        ": with an addend the output is as high and wide as the input");
   check(height % 2 == 0 && width % 2 == 0, "forward: step ", i,
         ": an addend is half as high and wide as the output, got ", height, " x ", width);
-  check_extent(i, "addend", s[kAddendOffset], s[kAddendPitch], height * width / 4, s[kOutChannels], sizes.arena);
+  check_extent(i, "addend", s[kAddendOffset], s[kAddendPitch], height * width / 4, addend_channels(s), sizes.arena);
 }
 
 void check_weight(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
@@ -52,11 +60,13 @@ void check_weight(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   check(w >= 0 && w < sizes.weight_count, "forward: step ", i, ": there is no weight ", w);
   bool const dense = Step(s[kKind]) == Step::conv2d, bf16 = sizes.values == DType::bf16 && !sizes.cuda;
   int64_t const in = s[kInChannels], out = s[kOutChannels];
+  int64_t const low = dense || s[kAddendOffset] < 0 ? 0 : out - in;  // channels with packed weights in front
   int64_t const expected = sizes.cuda ? dense ? conv2d_cuda_packed_size(out, in, k, sizes.values)
                                               : depthwise_cuda_packed_size(in, k, sizes.values)
-                           : bf16     ? dense ? conv2d_bf16_packed_size(out, in, k) : depthwise_bf16_packed_size(in, k)
+                           : bf16     ? dense ? conv2d_bf16_packed_size(out, in, k)
+                                              : depthwise_bf16_packed_size(in, k) + depthwise_bf16_packed_size(low, k)
                            : dense    ? conv2d_packed_size(out, in, k)
-                                      : depthwise_packed_size(in, k, k);
+                                      : depthwise_packed_size(in, k, k) + depthwise_packed_size(low, k, k);
   DType const dtype = bf16 ? DType::i32 : DType::f32;
   check(sizes.weights[w].dtype == dtype && sizes.weights[w].numel() == expected, "forward: step ", i, ": weight ", w,
         " must be ", dtype, " of ", expected, " packed values, got ", sizes.weights[w]);
@@ -87,8 +97,8 @@ void check_shape(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   check_residual(i, s, sizes.arena);
   check_addend(i, s, sizes);
   if (kind == Step::unit) return check_unit(i, s, sizes);
-  check(kind == Step::conv2d || s[kInChannels] == s[kOutChannels], "forward: step ", i,
-        ": channels must stay the same");
+  bool const more = kind == Step::conv2d || (kind == Step::depthwise && s[kAddendOffset] >= 0);
+  check(more || s[kInChannels] == s[kOutChannels], "forward: step ", i, ": channels must stay the same");
   if (kind == Step::upsample2x)
     return check(s[kOutHeight] == 2 * s[kHeight] && s[kOutWidth] == 2 * s[kWidth], "forward: step ", i,
                  ": an upsampling doubles height and width");
@@ -157,7 +167,7 @@ int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, ProgramS
     if (s[kResidualOffset] >= 0)
       outside(i, "residual", s[kResidualOffset], s[kResidualPitch], s[kOutHeight] * s[kOutWidth], s[kOutChannels]);
     if (s[kAddendOffset] >= 0)
-      outside(i, "addend", s[kAddendOffset], s[kAddendPitch], s[kOutHeight] * s[kOutWidth] / 4, s[kOutChannels]);
+      outside(i, "addend", s[kAddendOffset], s[kAddendPitch], s[kOutHeight] * s[kOutWidth] / 4, addend_channels(s));
     if (j == count) {
       check_output(i, s, sizes);
       if (s[kYSpace] == kArena)

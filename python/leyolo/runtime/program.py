@@ -154,11 +154,13 @@ class Builder:
         kernel: int,
         stride: int = 1,
         activation: int = SILU,
+        low: Slot | None = None,
         into: Slot | None = None,
         name: str = "",
     ) -> Slot:
-        y = self._target(x, into, x.channels, stride)
-        return self._add(Step(DEPTHWISE, x, y, kernel, stride, kernel // 2, activation, None, weight, name))
+        """``low``: the input's first channels, half as high and wide as ``x``, read at twice their size."""
+        y = self._target(x, into, x.channels + (low.channels if low else 0), stride)
+        return self._add(Step(DEPTHWISE, x, y, kernel, stride, kernel // 2, activation, None, weight, name, low))
 
     def max_pool(self, x: Slot, into: Slot, *, kernel: int, name: str = "") -> Slot:
         return self._add(Step(MAX_POOL, x, into, kernel, 1, kernel // 2, name=name))
