@@ -44,7 +44,7 @@ def test_sums(nano: dict[str, Any]) -> None:
 def test_every_layer_has_its_row(nano: dict[str, Any]) -> None:
     names = [step["name"] for step in nano["steps"] if not step["name"].startswith("chain")]
     assert len(set(names)) == len(names)
-    assert {"image", "L0", "L3.expand", "L3.depthwise", "L3.project", "L14.pool2", "L20", "P3.box+cls.0"} <= set(names)
+    assert {"image", "L0", "L3.expand", "L3.depthwise", "L3.project", "L14.pool2", "P3.box+cls.0"} <= set(names)
     rows = {step["name"]: step for step in nano["steps"]}
     depthwise = rows["L3.depthwise"]
     assert (depthwise["kernel"], depthwise["in"], depthwise["out"]) == ("depthwise k3 s2", [80, 80, 96], [40, 40, 96])
@@ -59,6 +59,10 @@ def test_every_layer_has_its_row(nano: dict[str, Any]) -> None:
     assert (low["in"], low["out"], low["addend"]) == ([10, 10, 96], [10, 10, 128], False)
     assert (other["in"], other["out"], other["addend"]) == ([20, 20, 64], [20, 20, 128], True)
     assert other["bytes_in"] == 4 * 20 * 20 * 64 + 4 * 10 * 10 * 128
+    low = rows["L22.depthwise"]
+    assert (low["in"], low["out"], low["addend"]) == ([40, 40, 32], [40, 40, 96], True)
+    assert low["bytes_in"] == 4 * 40 * 40 * 32 + 4 * 20 * 20 * 64
+    assert low["flops"] == 2 * 40 * 40 * 96 * 9
     assert rows["image"]["bytes_in"] == 320 * 320 * 3
 
 

@@ -86,6 +86,72 @@ TEST(depthwise_bf16_looks_at_its_window_only) {
       }
 }
 
+// The first channels in a map of half the size, read as if it had been upsampled: the same bits.
+TEST(depthwise_bf16_reads_an_upsampled_map_by_index) {
+  if (!has_bf16_dot()) return;
+  for (int64_t k : {3, 9})
+    for (int64_t low : {5, 16, 33, 64})
+      for (int64_t other : {3, 32})
+        for (int64_t w : {2, 4, 10, 12, 22})
+          for (bool float_y : {false, true}) {
+            int64_t const c = low + other, h = 6;
+            DType const type = float_y ? DType::f32 : DType::bf16;
+            Array x(DType::bf16, {h, w, c}),
+                half = random_array({h / 2, w / 2, low}, -1, 1, 1), rest = random_array({h, w, other}, -1, 1, 2),
+                weight = random_array({c, 1, k, k}, -1, 1, 3), bias = random_array({c}, -1, 1, 4), y(type, {h, w, c});
+            Array const half_16 = to_bf16(half), rest_16 = to_bf16(rest);
+            for (int64_t i = 0; i < h; ++i)
+              for (int64_t j = 0; j < w; ++j)
+                for (int64_t e = 0; e < c; ++e)
+                  x.data<bfloat16>()[(i * w + j) * c + e] =
+                      bfloat16(e < low ? half.data()[(i / 2 * (w / 2) + j / 2) * low + e]
+                                       : rest.data()[(i * w + j) * other + e - low]);
+            auto const packed = [&](int64_t first, int64_t count) {
+              Array to(DType::i32, {depthwise_bf16_packed_size(count, k)});
+              View part = weight.view, part_bias = bias.view;
+              part.data = weight.data() + first * k * k, part_bias.data = bias.data() + first;
+              part.shape[0] = part_bias.shape[0] = count;
+              depthwise_bf16_pack(part, part_bias, Activation::silu, to.view);
+              return to;
+            };
+            Array const first = packed(0, low), second = packed(low, other);
+            unsigned const *const w_low = first.view.as<unsigned>(), *const w_other = second.view.as<unsigned>();
+            DepthwiseBf16Args a{rest_16.view.as<uint16_t>(),
+                                w_other,
+                                depthwise_bf16_packed_bias(w_other, other, k),
+                                y.view.data,
+                                h,
+                                w,
+                                h,
+                                w,
+                                other,
+                                c,
+                                int(other),
+                                int(k),
+                                1,
+                                int(k / 2),
+                                Activation::silu,
+                                float_y};
+            a.low = {half_16.view.as<uint16_t>(), w_low, depthwise_bf16_packed_bias(w_low, low, k), low, int(low)};
+            for (int64_t row = 0; row < h; row += 4) depthwise_bf16_band(a, row, std::min<int64_t>(row + 4, h));
+            // Each part apart, from the whole map.
+            for (int64_t from : {int64_t(0), low}) {
+              int64_t const count = from ? other : low;
+              Array expected(type, {h, w, count});
+              unsigned const* const words = from ? w_other : w_low;
+              depthwise_bf16_image(
+                  {x.view.as<uint16_t>() + from, words, depthwise_bf16_packed_bias(words, count, k), expected.view.data,
+                   h, w, h, w, c, count, int(count), int(k), 1, int(k / 2), Activation::silu, float_y},
+                  test_context());
+              int64_t const size = size_of(type);
+              for (int64_t i = 0; i < h * w; ++i)
+                CHECK(std::memcmp(static_cast<char*>(y.view.data) + (i * c + from) * size,
+                                  static_cast<char*>(expected.view.data) + i * count * size,
+                                  size_t(count * size)) == 0);
+            }
+          }
+}
+
 TEST(depthwise_bf16_pack_rejects_what_does_not_fit) {
   Array weight(DType::f32, {8, 1, 3, 3}), wide(DType::f32, {8, 2, 3, 3}), packed(DType::i32, {10});
   CHECK_THROWS(depthwise_bf16_pack(weight.view, View(), Activation::none, packed.view));

@@ -135,6 +135,69 @@ TEST(depthwise_bands_and_pitches) {
         }
 }
 
+// The first channels in a map of half the size, read as if it had been upsampled: the same bits.
+TEST(depthwise_reads_an_upsampled_map_by_index) {
+  for (int64_t k : {3, 5})
+    for (int64_t low : {5, 16, 40})
+      for (int64_t other : {3, 32})
+        for (int64_t h : {2, 6})
+          for (int64_t w : {2, 4, 6, 12, 14, 22, 34}) {
+            int64_t const c = low + other, p = k / 2, pitch = low + 2;
+            Array x = random_array({1, h, w, c}, -1, 1, 1), half = random_array({1, h / 2, w / 2, pitch}, -1, 1, 2),
+                  rest(DType::f32, {1, h, w, other}), weight = random_array({c, 1, k, k}, -1, 1, 3),
+                  bias = random_array({c}, -1, 1, 4), y(DType::f32, {1, h, w, c}), expected(DType::f32, {1, h, w, c});
+            for (int64_t i = 0; i < half.view.numel(); ++i)
+              if (i % pitch >= low) half.data()[i] = NAN;  // a neighbour's
+            for (int64_t i = 0; i < h; ++i)
+              for (int64_t j = 0; j < w; ++j)
+                for (int64_t e = 0; e < c; ++e) {
+                  float& value = x.data()[(i * w + j) * c + e];
+                  if (e < low)
+                    value = half.data()[(i / 2 * (w / 2) + j / 2) * pitch + e];
+                  else
+                    rest.data()[(i * w + j) * other + e - low] = value;
+                }
+            Array workspace(DType::u8, {depthwise_conv2d_workspace(x.view, weight.view, y.view)});
+            depthwise_conv2d(x.view, weight.view, bias.view, expected.view, workspace.view,
+                             {{1, 1}, {p, p}, {1, 1}, Activation::silu}, test_context());
+
+            int64_t const first = depthwise_packed_size(low, k, k), second = depthwise_packed_size(other, k, k);
+            Array packed_low(DType::f32, {first}), packed(DType::f32, {second});
+            View part = weight.view, part_bias = bias.view;
+            part.shape[0] = part_bias.shape[0] = low;
+            depthwise_pack(part, part_bias, packed_low.view);
+            part.data = weight.data() + low * k * k, part_bias.data = bias.data() + low;
+            part.shape[0] = part_bias.shape[0] = other;
+            depthwise_pack(part, part_bias, packed.view);
+            int const kk = int(k), pp = int(p);
+            DepthwiseArgs a{rest.data(),
+                            packed.data(),
+                            packed.data() + depthwise_padded(other) * k * k,
+                            y.data(),
+                            h,
+                            w,
+                            h,
+                            w,
+                            other,
+                            c,
+                            int(other),
+                            int(depthwise_padded(other)),
+                            kk,
+                            kk,
+                            1,
+                            1,
+                            pp,
+                            pp,
+                            1,
+                            1,
+                            Activation::silu};
+            a.low = {half.data(), packed_low.data(), packed_low.data() + depthwise_padded(low) * k * k, pitch,
+                     int(low)};
+            for (int64_t row = 0; row < h; row += 3) depthwise_band(a, row, std::min(row + 3, h));
+            CHECK(std::memcmp(y.data(), expected.data(), size_t(y.view.numel()) * 4) == 0);
+          }
+}
+
 TEST(depthwise_any_window) {
   compare({9, 8, 5, 2, 4, {{1, 2}, {0, 3}, {2, 1}, Activation::hardswish}});
   compare({6, 6, 18, 3, 1, {{3, 1}, {4, 0}, {3, 1}, Activation::relu6}});

@@ -1,4 +1,4 @@
-"""1x1 convolutions over an upsampled map run at its resolution; that the network stays right is tested in
+"""Convolutions over an upsampled map do without it; that the network stays right is tested in
 test_engine.py."""
 
 from __future__ import annotations
@@ -19,26 +19,34 @@ from leyolo.runtime.upsample import split_weights, splits
 def test_which_are_split() -> None:
     for size, config in CONFIGS.items():
         found = splits(config)
-        (concat,) = found
-        split = found[concat]
-        assert config.layers[concat].inputs == (split.upsampling, split.other)
-        assert config.layers[split.upsampling].inputs == (split.low,)
-        assert config.layers[split.low].kind == "sppf"
-        assert split.channels == config.layers[split.low].out_channels
-        assert split.readers == (concat + 1,)
-        assert concat == (16 if size in "ns" else 19)
+        expanded, depthwise = (16, 21) if size in "ns" else (19, 25)
+        assert found.keys() == {expanded, depthwise}
+        assert splits(config, expansions=False).keys() == {depthwise}
+        for concat, split in found.items():
+            assert config.layers[concat].inputs == (split.upsampling, split.other)
+            assert config.layers[split.upsampling].inputs == (split.low,)
+            assert split.channels == config.layers[split.low].out_channels
+            assert split.readers == (concat + 1,)
+        assert config.layers[found[expanded].low].kind == "sppf"
+        assert config.layers[expanded + 1].has_expansion
+        assert not config.layers[depthwise + 1].has_expansion
 
 
 def test_split_weights_are_those_of_the_layer() -> None:
     config, folded = CONFIGS["n"], fold(from_torch(build("n", 2, "leyolo")).state)
-    found = split_weights(splits(config), folded)
+    found = split_weights(config, splits(config), folded)
     (low, nothing), (other, bias) = found["layers.17.expand.low"], found["layers.17.expand.other"]
     assert low.shape == (128, 96, 1, 1)
     assert not nothing.any()
     weight, expected = folded["layers.17.expand"]
     assert np.array_equal(np.concatenate([low, other], axis=1), weight)
     assert np.array_equal(bias, expected)
-    assert folded.keys() - found.keys() == {"layers.17.expand"}
+    weight, bias = folded["layers.22.depthwise"]
+    parts = found["layers.22.depthwise.low"], found["layers.22.depthwise.other"]
+    assert [len(weight) for weight, _ in parts] == [64, 32]
+    assert np.array_equal(np.concatenate([weight for weight, _ in parts]), weight)
+    assert np.array_equal(np.concatenate([bias for _, bias in parts]), bias)
+    assert folded.keys() - found.keys() == {"layers.17.expand", "layers.22.depthwise"}
 
 
 @pytest.mark.parametrize("size", ["n", "m"])
@@ -94,7 +102,7 @@ def test_an_addend_is_the_convolution_of_the_upsampled_map() -> None:
         (2, 21, 10**7, "addend of 12 pixels"),
         (2, 22, 6, "addend of 12 pixels"),
         (2, 22, 2**40, "addend of 12 pixels"),
-        (0, 21, 0, "only a 1x1 convolution of stride 1 has an addend"),
+        (0, 21, 0, "only 1x1 and depthwise convolutions of stride 1 have an addend"),
     ],
 )
 def test_wrong_addends_are_refused(step: int, column: int, value: int, text: str) -> None:
@@ -110,3 +118,53 @@ def test_an_addend_of_odd_maps_is_refused() -> None:
     weights = packed(*(np.zeros(s, np.float32) for s in ((5, 3, 3, 3), (7, 5, 1, 1), (7, 3, 1, 1))))
     with pytest.raises(ValueError, match="half as high and wide as the output, got 7 x 8"):
         C.forward(np.zeros((1, 7, 8, 3), np.float32), steps, weights, np.zeros(size, np.float32), size, [56, 7])
+
+
+def depthwise_program() -> tuple[np.ndarray, int]:
+    """image -> 5 channels at half the resolution; those and the image -> 8, depthwise, to 4 -> output."""
+    b = Builder()
+    x = Slot.whole(Buffer(6, 8, 3, space=INPUT))
+    low = b.conv2d(x, 0, 5, kernel=3, stride=2)
+    b.depthwise(b.conv2d(x, 1, 4), 2, kernel=3, low=low, into=Slot.whole(Buffer(6, 8, 9, space=OUTPUT)))
+    made = b.finish((48, 9))
+    return made.steps, made.arena_size
+
+
+def depthwise_weights(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+    first, second, third = (rng.standard_normal(s, np.float32) for s in ((5, 3, 3, 3), (4, 3, 1, 1), (9, 1, 3, 3)))
+    both = np.concatenate([C.depthwise_pack(third[:5], None), C.depthwise_pack(third[5:], None)])
+    return [*packed(first, second), both], third
+
+
+def test_a_depthwise_convolution_reads_the_low_map_by_index() -> None:
+    rng = np.random.default_rng(0)
+    weights, taps = depthwise_weights(rng)
+    x = rng.standard_normal((1, 6, 8, 3), np.float32)
+    steps, size = depthwise_program()
+    found = C.forward(x, steps, weights, np.full(size, np.nan, np.float32), size, [48, 9])
+    maps = np.empty(size, np.float32)
+    C.forward(x, steps[:2].copy(), weights[:2], maps, size, [48, 9])
+    low = maps[steps[0, 8] :][: 3 * 4 * 5].reshape(3, 4, 5)
+    other = maps[steps[1, 8] :][: 6 * 8 * 4].reshape(6, 8, 4)
+    both = np.concatenate([low.repeat(2, 0).repeat(2, 1), other], axis=2)
+    expected = C.depthwise_conv2d(both[None], taps, padding=1, activation="silu")
+    assert np.array_equal(found[0], expected.reshape(48, 9))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        (21, 10**7, "addend of 12 pixels"),
+        (22, 4, "addend of 12 pixels"),
+        (12, 10, "does not fit"),
+        (12, 4, "addend of 12 pixels"),
+        (14, 2, "only 1x1 and depthwise convolutions of stride 1 have an addend"),
+        (15, 0, "as high and wide as the input|do not lead"),
+    ],
+)
+def test_wrong_low_maps_are_refused(column: int, value: int, text: str) -> None:
+    steps, size = depthwise_program()
+    steps[2, column] = value
+    weights, _ = depthwise_weights(np.random.default_rng(0))
+    with pytest.raises(ValueError, match=text):
+        C.forward(np.zeros((1, 6, 8, 3), np.float32), steps, weights, np.zeros(size, np.float32), size, [48, 9])

@@ -5,6 +5,15 @@
 
 namespace leyolo {
 
+// The first channels of an input, in a map half as high and wide that is read at twice its size (nearest neighbour).
+struct DepthwiseBf16Low {
+  unsigned short const* x = nullptr;  // [height / 2, width / 2, channels]; null: there are none
+  unsigned const* weight;             // packed
+  float const* bias;
+  long long pitch;  // values from pixel to pixel
+  int channels;
+};
+
 // One image of bfloat16 maps, NHWC with any pixel pitch; square kernels.
 struct DepthwiseBf16Args {
   unsigned short const* x;  // [height, width, channels]
@@ -17,6 +26,7 @@ struct DepthwiseBf16Args {
   int channels, kernel, stride, padding;
   Activation activation;
   bool float_y;
+  DepthwiseBf16Low low = {};  // the input's first channels, and the output's: those above follow them
 };
 
 // Channels go by blocks of 32, and of 16 where at most that many are left; packing and kernel must agree. In a block of

@@ -13,7 +13,8 @@ constexpr int kStrip = 10;
 struct Row {
   uint16_t const* x;
   void* y;
-  int skip, taps;  // tap rows above the image, and inside
+  int skip, taps;   // tap rows above the image, and inside
+  long long first;  // input row of the first tap row inside
 };
 
 // Channels of one pixel: one vector, or two whose pairs come in the order of the unpack instructions, which are cheaper
@@ -65,10 +66,17 @@ LEYOLO_INLINE void store_channels(float* p, vf const (&v)[2], int count) {
   store_channels<TAIL>(p + kLanes, rest, count - kLanes);
 }
 
+// Values from r.x to the input row of its tap row `ky`.
+template <bool UP>
+LEYOLO_INLINE long long input_row(DepthwiseBf16Args const& a, Row const& r, int ky) {
+  return (((r.first + ky) >> UP) - (r.first >> UP)) * (a.width >> UP) * a.x_pitch;
+}
+
 // A pair of neighbouring pixels meets a pair of neighbouring taps. The last of the K taps is the second of a pair whose
 // first has weight zero, so that no pixel outside the window is looked at.
-// CHECK: some input columns lie outside the image.
-template <int K, int STRIDE, int S, bool CHECK, int V, bool TAIL>
+// CHECK: some input columns lie outside the image. UP: the input lies at half its size (DepthwiseBf16Low). S > 1: the
+// column is even, so that with a padding of 1 the pixels of an upsampled map follow one another as 0, 1, 1, 2, 2, ...
+template <int K, int STRIDE, int S, bool CHECK, int V, bool TAIL, bool UP>
 LEYOLO_INLINE void strip(DepthwiseBf16Args const& a, Row const& r, long long column, int channel, int count) {
   constexpr int kPairs = (K + 1) / 2;
   vf acc[S][V];
@@ -79,7 +87,7 @@ LEYOLO_INLINE void strip(DepthwiseBf16Args const& a, Row const& r, long long col
   long long const first = column * STRIDE - a.padding;
   uint32_t const* w = a.weight + (static_cast<long long>(channel) * K + r.skip * V * kLanes) * kPairs;
   for (int ky = 0; ky < r.taps; ++ky, w += kPairs * V * kLanes) {
-    uint16_t const* x = r.x + (ky * a.width + first) * a.x_pitch + channel;
+    uint16_t const* x = r.x + input_row<UP>(a, r, ky) + (first >> UP) * a.x_pitch + channel;
     vu weight[kPairs][V];
 #pragma GCC unroll 16
     for (int m = 0; m < kPairs; ++m)
@@ -88,7 +96,8 @@ LEYOLO_INLINE void strip(DepthwiseBf16Args const& a, Row const& r, long long col
     auto const pixel = [&](int j) LEYOLO_LAMBDA {
       using Pixel = decltype(load_channels<V, TAIL>(x, count));
       bool const outside = CHECK && (first + j < 0 || first + j >= a.width);
-      return outside ? Pixel{} : load_channels<V, TAIL>(x + j * a.x_pitch, count);
+      int const step = UP && S > 1 ? (j + 1) / 2 : UP ? static_cast<int>(((first + j) >> 1) - (first >> 1)) : j;
+      return outside ? Pixel{} : load_channels<V, TAIL>(x + step * a.x_pitch, count);
     };
     auto left = pixel(0);
 #pragma GCC unroll 64
@@ -135,38 +144,38 @@ LEYOLO_INLINE void strip(DepthwiseBf16Args const& a, Row const& r, long long col
   }
 }
 
-template <int K, int STRIDE, int S, bool CHECK>
+template <int K, int STRIDE, int S, bool CHECK, bool UP>
 LEYOLO_INLINE void all_channels(DepthwiseBf16Args const& a, Row const& r, long long column) {
   int channel = 0;
   for (; channel + 2 * kLanes <= a.channels; channel += 2 * kLanes)
-    strip<K, STRIDE, S, CHECK, 2, false>(a, r, column, channel, 2 * kLanes);
+    strip<K, STRIDE, S, CHECK, 2, false, UP>(a, r, column, channel, 2 * kLanes);
   int const rest = a.channels - channel;
   if (rest > kLanes)
-    strip<K, STRIDE, S, CHECK, 2, true>(a, r, column, channel, rest);
+    strip<K, STRIDE, S, CHECK, 2, true, UP>(a, r, column, channel, rest);
   else if (rest == kLanes)
-    strip<K, STRIDE, S, CHECK, 1, false>(a, r, column, channel, rest);
+    strip<K, STRIDE, S, CHECK, 1, false, UP>(a, r, column, channel, rest);
   else if (rest > 0)
-    strip<K, STRIDE, S, CHECK, 1, true>(a, r, column, channel, rest);
+    strip<K, STRIDE, S, CHECK, 1, true, UP>(a, r, column, channel, rest);
 }
 
-template <int K, int STRIDE>
+template <int K, int STRIDE, bool UP = false>
 LEYOLO_INLINE void row_of(DepthwiseBf16Args const& a, Row const& r) {
   if (a.out_width < kStrip) {
-    for (long long c = 0; c < a.out_width; ++c) all_channels<K, STRIDE, 1, true>(a, r, c);
+    for (long long c = 0; c < a.out_width; ++c) all_channels<K, STRIDE, 1, true, UP>(a, r, c);
     return;
   }
   for (long long c = 0; c < a.out_width; c += kStrip) {
     long long const at = c + kStrip <= a.out_width ? c : a.out_width - kStrip;  // the last strip overlaps
     long long const first = at * STRIDE - a.padding, last = first + (kStrip - 1) * STRIDE + K;
     if (first >= 0 && last <= a.width)
-      all_channels<K, STRIDE, kStrip, false>(a, r, at);
+      all_channels<K, STRIDE, kStrip, false, UP>(a, r, at);
     else
-      all_channels<K, STRIDE, kStrip, true>(a, r, at);
+      all_channels<K, STRIDE, kStrip, true, UP>(a, r, at);
   }
 }
 
 // Any kernel and stride: one output pixel at a time.
-template <int V>
+template <int V, bool UP>
 LEYOLO_INLINE void pixel_any(DepthwiseBf16Args const& a, Row const& r, long long column, int channel) {
   int const pairs = (a.kernel + 1) / 2, left = a.channels - channel, count = left < V * kLanes ? left : V * kLanes;
   uint32_t const* w = a.weight + (static_cast<long long>(channel) * a.kernel + r.skip * V * kLanes) * pairs;
@@ -175,8 +184,7 @@ LEYOLO_INLINE void pixel_any(DepthwiseBf16Args const& a, Row const& r, long long
     for (int kx = 0; kx < a.kernel; ++kx) {
       long long const x = column * a.stride - a.padding + kx;
       if (x < 0 || x >= a.width) continue;
-      auto const pixel =
-          load_channels<V, true>(r.x + (static_cast<long long>(ky) * a.width + x) * a.x_pitch + channel, count);
+      auto const pixel = load_channels<V, true>(r.x + input_row<UP>(a, r, ky) + (x >> UP) * a.x_pitch + channel, count);
       decltype(pixel) const zero{};
       vu pair[V];
       if (kx % 2 == 1 || kx == a.kernel - 1)
@@ -197,14 +205,15 @@ LEYOLO_INLINE void pixel_any(DepthwiseBf16Args const& a, Row const& r, long long
     store_channels<true>(static_cast<uint16_t*>(r.y) + at, acc, count);
 }
 
+template <bool UP>
 __attribute__((noinline)) void row_any(DepthwiseBf16Args const& a, Row const& r) {
   for (long long c = 0; c < a.out_width; ++c)
     for (int channel = 0, block; channel < a.channels; channel += block) {
       block = DepthwiseBf16Blocks::size(a.channels - channel);
       if (block == 2 * kLanes)
-        pixel_any<2>(a, r, c, channel);
+        pixel_any<2, UP>(a, r, c, channel);
       else
-        pixel_any<1>(a, r, c, channel);
+        pixel_any<1, UP>(a, r, c, channel);
     }
 }
 
@@ -218,6 +227,7 @@ LEYOLO_ROW(5, 1)
 LEYOLO_ROW(5, 2)
 LEYOLO_ROW(7, 1)
 LEYOLO_ROW(7, 2)
+__attribute__((noinline)) void row_upsampled(DepthwiseBf16Args const& a, Row const& r) { row_of<3, 1, true>(a, r); }
 
 using RowFunction = void (*)(DepthwiseBf16Args const&, Row const&);
 
@@ -232,22 +242,34 @@ RowFunction row_function(DepthwiseBf16Args const& a) {
     if (a.kernel == 5) return row_5_2;
     if (a.kernel == 7) return row_7_2;
   }
-  return row_any;
+  return row_any<false>;
 }
 
-}  // namespace
-
-// Output rows [begin, end).
-extern void depthwise_bf16_rows(DepthwiseBf16Args const& a, long long begin, long long end) {
-  RowFunction const run = row_function(a);
+// Output rows [begin, end), without `low`.
+template <bool UP>
+void run_rows(DepthwiseBf16Args const& a, RowFunction run, long long begin, long long end) {
   for (long long row = begin; row < end; ++row) {
     long long const top = row * a.stride - a.padding;
     int const skip = top < 0 ? static_cast<int>(-top) : 0;
     long long const inside = top + a.kernel > a.height ? a.height - top - skip : a.kernel - skip;
     long long const y_bytes = row * a.out_width * a.y_pitch * (a.float_y ? 4 : 2);
-    run(a, {a.x + (top + skip) * a.width * a.x_pitch, static_cast<char*>(a.y) + y_bytes, skip,
-            inside > 0 ? static_cast<int>(inside) : 0});
+    run(a, {a.x + ((top + skip) >> UP) * (a.width >> UP) * a.x_pitch, static_cast<char*>(a.y) + y_bytes, skip,
+            inside > 0 ? static_cast<int>(inside) : 0, top + skip});
   }
+}
+
+}  // namespace
+
+// Output rows [begin, end).
+extern void depthwise_bf16_rows(DepthwiseBf16Args const& all, long long begin, long long end) {
+  if (!all.low.x) return run_rows<false>(all, row_function(all), begin, end);
+  DepthwiseBf16Args a = all;
+  a.y = static_cast<char*>(all.y) + all.low.channels * (all.float_y ? 4 : 2);
+  run_rows<false>(a, row_function(a), begin, end);
+  a.y = all.y;
+  a.x = all.low.x, a.weight = all.low.weight, a.bias = all.low.bias;
+  a.x_pitch = all.low.pitch, a.channels = all.low.channels;
+  run_rows<true>(a, a.kernel == 3 && a.stride == 1 ? row_upsampled : row_any<true>, begin, end);
 }
 
 }  // namespace leyolo::LEYOLO_ISA

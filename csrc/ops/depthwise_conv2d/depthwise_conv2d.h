@@ -38,6 +38,7 @@ int64_t depthwise_conv2d_workspace(View x, View weight, View y);
 int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y, Depthwise const& params);
 int64_t depthwise_conv2d_backward_workspace_cuda(View x, View weight, View y, Depthwise const& params);
 
+int64_t depthwise_padded(int64_t channels);  // to whole vectors
 // Weights in the order of this machine's kernels, followed by the bias.
 int64_t depthwise_packed_size(int64_t channels, int64_t kernel_h, int64_t kernel_w);
 void depthwise_pack(View weight, View bias, View packed /*f32*/);

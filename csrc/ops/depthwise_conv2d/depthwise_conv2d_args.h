@@ -5,6 +5,15 @@
 
 namespace leyolo {
 
+// The first channels of an input, in a map half as high and wide that is read at twice its size (nearest neighbour).
+struct DepthwiseLow {
+  float const* x = nullptr;  // [height / 2, width / 2, channels]; null: there are none
+  float const* weight;       // packed
+  float const* bias;
+  long long pitch;  // floats from pixel to pixel
+  int channels;
+};
+
 // One image, NHWC with any pixel pitch; weights and bias padded with zeros to whole vectors of channels.
 struct DepthwiseArgs {
   float const* x;       // [height, width, channels]
@@ -16,6 +25,7 @@ struct DepthwiseArgs {
   int channels, padded;
   int kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
   Activation activation;
+  DepthwiseLow low = {};  // the input's first channels, and the output's: those above follow them
 };
 
 struct DepthwiseBackwardArgs {

@@ -5,7 +5,6 @@
 
 namespace leyolo {
 
-int64_t depthwise_padded(int64_t channels);  // to whole vectors
 void depthwise_check(View x, View weight, View bias, View y, Depthwise const& params);
 DepthwiseArgs depthwise_args(View x, View weight, View y, float const* packed, Depthwise const& params);
 

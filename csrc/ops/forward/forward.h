@@ -1,6 +1,7 @@
 // A whole network in one call: a list of fused steps over one arena. Nothing is copied for a concatenation: its
 // producers write into slices of one buffer (a pixel pitch larger than their channels). A 1x1 convolution of an
-// upsampled map runs at the low resolution and is added into the one over the other channels. Wide maps never exist as
+// upsampled map runs at the low resolution and is added into the one over the other channels; a depthwise one reads the
+// low map by index. Wide maps never exist as
 // a whole: a chain of steps runs row by row (core/stream.h), a block of them as one CUDA kernel. On the CPU the images
 // of a batch go one after another, or one per thread; on CUDA a step runs for all of them.
 #pragma once
@@ -35,7 +36,9 @@ enum StepField : int {
   kResidualPitch,
   kWeight,        // index into the weights; -1: none
   kWindowRows,    // rows of y that are kept, when y_space is kWindow
-  kAddendOffset,  // in the arena; -1: none. Half as high and wide as the output: Conv2dArgs
+  kAddendOffset,  // in the arena; -1: none. A map half as high and wide as the output, read at twice its size. Of a
+                  // convolution: added to the sums (Conv2dArgs). Of a depthwise one: the input's first channels, as
+                  // many as y has more than x (DepthwiseLow), with packed weights of their own in front of those of x
   kAddendPitch,
   kStepFields
 };
@@ -45,8 +48,11 @@ enum StepField : int {
 // threads.
 enum ChainField : int { kChainSteps = 1, kChainBand, kChainPieces, kChainWindows, kChainWindowSize };
 
-// The row in front of a block (CUDA only): the next `kChainSteps` steps, [1x1 convolution,] depthwise and 1x1
-// convolution, run as one kernel; what lies between them is in no memory (kWindow).
+// The row in front of a block (CUDA only): the next `kChainSteps` steps run as one kernel; what lies between them is in
+// no memory (kWindow, and what an upsampling writes). They are
+//   a bottleneck: [an upsampling, or a convolution of the image,] [1x1 convolution,] depthwise, 1x1 convolution;
+//   the head, for each of its levels: 1x1 convolution, two depthwise ones, and two 1x1 convolutions of parts of that;
+//   or three max pools, each of the one before it.
 
 // unit (CPU only): the input image to what the first layer reads. Float32 arena: bytes 0..255 to 0..1; floats are read
 // by the first layer itself. Bfloat16 arena: bytes, or floats 0..1, to 0..255 with a fourth channel of zeros

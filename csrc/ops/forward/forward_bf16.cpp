@@ -37,7 +37,14 @@ Conv2dBf16Args conv2d_args(int64_t const* s, Memory const& m, char const* x, cha
 
 DepthwiseBf16Args depthwise_args(int64_t const* s, Memory const& m, char const* x, char* y) {
   int const channels = int(s[kInChannels]), k = int(s[kKernel]);
-  unsigned const* const packed = m.weights[s[kWeight]].as<unsigned>();
+  unsigned const* packed = m.weights[s[kWeight]].as<unsigned>();
+  DepthwiseBf16Low low{};
+  if (s[kAddendOffset] >= 0) {
+    int const count = int(s[kOutChannels]) - channels;
+    low = {map(m.arena) + s[kAddendOffset], packed, depthwise_bf16_packed_bias(packed, count, k), s[kAddendPitch],
+           count};
+    packed += depthwise_bf16_packed_size(count, k);
+  }
   return {map(x),
           packed,
           depthwise_bf16_packed_bias(packed, channels, k),
@@ -53,7 +60,8 @@ DepthwiseBf16Args depthwise_args(int64_t const* s, Memory const& m, char const* 
           int(s[kStride]),
           int(s[kPadding]),
           Activation(s[kActivation]),
-          s[kYSpace] == kOutput};
+          s[kYSpace] == kOutput,
+          low};
 }
 
 void unit(int64_t const* s, Memory const& m, char const* x, char* y, int64_t begin, int64_t end) {

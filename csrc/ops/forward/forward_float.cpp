@@ -1,5 +1,4 @@
 #include "core/convert.h"
-#include "core/isa.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d.h"
 #include "ops/forward/forward_steps.h"
@@ -35,12 +34,18 @@ Conv2dArgs conv2d_args(int64_t const* s, Memory const& m, float const* x, float*
 }
 
 DepthwiseArgs depthwise_args(int64_t const* s, Memory const& m, float const* x, float* y) {
-  int const channels = int(s[kInChannels]), padded = (channels + lanes() - 1) / lanes() * lanes(), k = int(s[kKernel]),
-            stride = int(s[kStride]), padding = int(s[kPadding]);
-  float const* const packed = m.weights[s[kWeight]].as<float>();
+  int const channels = int(s[kInChannels]), k = int(s[kKernel]), stride = int(s[kStride]), padding = int(s[kPadding]);
+  float const* packed = m.weights[s[kWeight]].as<float>();
+  DepthwiseLow low{};
+  if (s[kAddendOffset] >= 0) {
+    int const count = int(s[kOutChannels]) - channels;
+    low = {reinterpret_cast<float const*>(m.arena) + s[kAddendOffset], packed, packed + depthwise_padded(count) * k * k,
+           s[kAddendPitch], count};
+    packed += depthwise_packed_size(count, k, k);
+  }
   return {x,
           packed,
-          packed + int64_t(padded) * k * k,
+          packed + depthwise_padded(channels) * k * k,
           y,
           s[kHeight],
           s[kWidth],
@@ -49,7 +54,7 @@ DepthwiseArgs depthwise_args(int64_t const* s, Memory const& m, float const* x, 
           s[kXPitch],
           s[kYPitch],
           channels,
-          padded,
+          int(depthwise_padded(channels)),
           k,
           k,
           stride,
@@ -58,7 +63,8 @@ DepthwiseArgs depthwise_args(int64_t const* s, Memory const& m, float const* x, 
           padding,
           1,
           1,
-          Activation(s[kActivation])};
+          Activation(s[kActivation]),
+          low};
 }
 
 void unit(int64_t const* s, Memory const&, char const* x, char* y, int64_t begin, int64_t end) {

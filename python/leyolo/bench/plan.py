@@ -42,15 +42,15 @@ def plan(
     Returns:
         ready for JSON: model, imgsz, threads, isa, runs, limits (:meth:`Limits.to_dict`), steps, total, forward_us.
 
-        A step has name, kernel, activation ("none" or "silu"), residual, addend (whether what an upsampled map
-        contributes is added to its sums), chain (the row of the chain that it belongs to, or None), in and out
-        ([H, W, C]), tile ([[pixels, vectors], …], the register tiles; empty where there are none), bytes_in (with
-        residual and addend), bytes_out, bytes_weights, flops (two for a multiply-add; activations are
-        not counted), level (the nearest memory that holds these bytes), floor_us (the longer of the arithmetic at its
-        peak and the bytes at that level's bandwidth) and time_us. The steps of a chain run together, row by row: its
-        own row counts what goes in at one end and comes out at the other and has the time, the rows of its steps, which
-        follow, have None for level, floor_us and time_us. ``total`` has the sums over the rows with a time, and
-        ``forward_us`` is a whole call, timed apart.
+        A step has name, kernel, activation ("none" or "silu"), residual, addend (whether it reads a map of half its
+        size too: what that contributes to a convolution's sums, or a depthwise convolution's first channels), chain
+        (the row of the chain that it belongs to, or None), in and out ([H, W, C]), tile ([[pixels, vectors], …], the
+        register tiles; empty where there are none), bytes_in (with residual and addend), bytes_out, bytes_weights,
+        flops (two for a multiply-add; activations are not counted), level (the nearest memory that holds these bytes),
+        floor_us (the longer of the arithmetic at its peak and the bytes at that level's bandwidth) and time_us. The
+        steps of a chain run together, row by row: its own row counts what goes in at one end and comes out at the other
+        and has the time, the rows of its steps, which follow, have None for level, floor_us and time_us. ``total`` has
+        the sums over the rows with a time, and ``forward_us`` is a whole call, timed apart.
 
     Raises:
         UsageError: a wrong argument.
@@ -150,11 +150,16 @@ def _step(name: str, fields: list[int], chain: int | None, weight_bytes: list[in
         "tile": tile,
         "bytes_in": height * width * channels * (1 if kind == UNIT else 4)
         + (4 * pixels * out_channels if residual >= 0 else 0)
-        + (pixels * out_channels if addend >= 0 else 0),
+        + (_addend_bytes(fields) if addend >= 0 else 0),
         "bytes_out": 4 * pixels * out_channels,
         "bytes_weights": weight_bytes[weight] if weight >= 0 else 0,
         "flops": flops,
     }
+
+
+def _addend_bytes(fields: list[int]) -> int:
+    height, width, channels = fields[10:13]
+    return height * width * (channels - fields[6] if fields[0] == DEPTHWISE else channels)  # a quarter of 4 bytes
 
 
 def _chain(name: str, table: list[list[int]], *, band: int, weight_bytes: list[int]) -> Row:
@@ -174,7 +179,7 @@ def _chain(name: str, table: list[list[int]], *, band: int, weight_bytes: list[i
         "tile": [],
         "bytes_in": steps[0]["bytes_in"]
         + sum(4 * f[10] * f[11] * f[12] for f in others)
-        + sum(f[10] * f[11] * f[12] for f in table[1:] if f[21] >= 0),
+        + sum(_addend_bytes(f) for f in table[1:] if f[21] >= 0),
         "bytes_out": steps[-1]["bytes_out"],
         "bytes_weights": sum(step["bytes_weights"] for step in steps),
         "flops": sum(step["flops"] for step in steps),

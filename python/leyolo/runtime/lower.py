@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 import leyolo._C as C
 from leyolo.models.config import IMAGE, ModelConfig
 from leyolo.runtime.chains import Streaming, chains
-from leyolo.runtime.cuda import Gpu, blocks, pack_conv2d, pack_depthwise
+from leyolo.runtime.cuda import Gpu, blocks
 from leyolo.runtime.dtype import Dtype
 from leyolo.runtime.fold import Weights
-from leyolo.runtime.program import CONV2D, INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot, Step
+from leyolo.runtime.pack import Packed, pack
+from leyolo.runtime.program import DEPTHWISE, INPUT, OUTPUT, SILU, Buffer, Builder, Program, Slot, Step
 from leyolo.runtime.upsample import split_weights, splits
-
-Packed = NDArray[np.float32] | NDArray[np.int32]
 
 
 class Network:
@@ -53,8 +52,8 @@ class Network:
         every dtype; leyolo head only."""
         # With a bfloat16 map between the two parts of a split sum voc100's mAP at 480 fell by 0.003; on a GPU the whole
         # bottleneck is one kernel.
-        self.splits = {} if self.bf16 or gpu else splits(config)
-        self._folded = split_weights(self.splits, folded)
+        self.splits = {} if gpu else splits(config, expansions=not self.bf16)
+        self._folded = split_weights(config, self.splits, folded)
         self._layers: dict[tuple[str, ...], tuple[int, int]] = {}
         self._programs: dict[tuple[int, int, int, bool, bool], Program] = {}
         smallest = max(config.strides)
@@ -110,18 +109,14 @@ class Network:
         for step in sorted(steps, key=lambda s: s.weight):
             if step.weight < len(self.weights):
                 continue
+            if step.kind == DEPTHWISE and step.addend:
+                parts: list[Any] = [
+                    pack(step, *self._folded[name], self.dtype, self.gpu) for name in names[step.weight]
+                ]
+                self.weights.append(np.concatenate(parts))
+                continue
             weight, bias = (np.concatenate([self._folded[n][i] for n in names[step.weight]]) for i in (0, 1))
-            dense = step.kind == CONV2D
-            if self.gpu is not None:
-                self.weights.append((pack_conv2d if dense else pack_depthwise)(weight, bias, self.dtype))
-                continue
-            if not self.bf16:
-                self.weights.append((C.conv2d_pack if dense else C.depthwise_pack)(weight, bias))
-                continue
-            if dense and weight.shape[1] < step.x.channels:  # the image: 0..255 and a channel of zeros (UNIT)
-                weight = np.pad(weight / np.float32(255), ((0, 0), (0, 1), (0, 0), (0, 0)))
-            pack = C.conv2d_bf16_pack if dense else C.depthwise_bf16_pack
-            self.weights.append(pack(weight, bias, activation="silu" if step.activation == SILU else "none"))
+            self.weights.append(pack(step, weight, bias, self.dtype, self.gpu))
 
 
 class _Lowering:
@@ -212,8 +207,8 @@ class _Lowering:
     def _bottleneck(self, index: int) -> Slot:
         layer, builder, network = self.config.layers[index], self.builder, self.network
         name, short, source = f"layers.{index}", f"L{index}", layer.inputs[0]
-        if source in self.splits:
-            split = self.splits[source]
+        split = self.splits.get(source)
+        if split and layer.has_expansion:
             low = builder.conv2d(
                 self.slots[split.low], *network.dense(f"{name}.expand.low"), name=f"{short}.expand.low"
             )
@@ -225,11 +220,14 @@ class _Lowering:
             weight = network.dense(f"{name}.expand")
             y = builder.conv2d(self.slots[source], *weight, activation=SILU, name=f"{short}.expand")
         else:
-            y = self.slots[source]
+            y = self.slots[split.other if split else source]
+        parts = split is not None and not layer.has_expansion
+        names = [f"{name}.depthwise{part}" for part in ((".low", ".other") if parts else ("",))]
         y = builder.depthwise(
-            *(y, network.depthwise(f"{name}.depthwise")),
+            *(y, network.depthwise(*names)),
             kernel=layer.kernel,
             stride=layer.stride,
+            low=self.slots[split.low] if split and parts else None,
             name=f"{short}.depthwise",
         )
         residual = self.slots[source] if layer.residual else None

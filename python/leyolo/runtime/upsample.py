@@ -1,13 +1,14 @@
-"""1x1 convolutions over an upsampled map, which run at its low resolution:
+"""Readers of an upsampled map that do without it.
 
-conv(concat(upsample(a), b)) = upsample(conv_a(a)) + conv_b(b)
+A 1x1 convolution runs at the low resolution: conv(concat(upsample(a), b)) = upsample(conv_a(a)) + conv_b(b). A
+depthwise convolution reads the low map by index.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from leyolo.models.config import ModelConfig
+from leyolo.models.config import Layer, ModelConfig
 from leyolo.runtime.fold import Weights
 
 
@@ -18,7 +19,7 @@ class Split:
     upsampling  the layer between ``low`` and the concatenation
     low, other  the layers that are read in its place
     channels    of ``low``, the first of the concatenation
-    readers     bottlenecks that expand it
+    readers     bottlenecks, whose first convolution reads it
     """
 
     upsampling: int
@@ -28,8 +29,8 @@ class Split:
     readers: tuple[int, ...]
 
 
-def splits(config: ModelConfig) -> dict[int, Split]:
-    """By concatenation: those that only expansions read."""
+def splits(config: ModelConfig, *, expansions: bool = True) -> dict[int, Split]:
+    """By concatenation: those that only expansions (unless switched off) and depthwise convolutions read."""
     found = {}
     for index in sorted(config.used):
         layer = config.layers[index]
@@ -40,21 +41,37 @@ def splits(config: ModelConfig) -> dict[int, Split]:
         if upsampling.kind != "upsample" or first in config.head_inputs or _readers(config, first) != (index,):
             continue
         readers = _readers(config, index)
-        if all(config.layers[reader].has_expansion and not config.layers[reader].residual for reader in readers):
+        if all(_reads_parts(config.layers[reader], expansions) for reader in readers):
             found[index] = Split(first, upsampling.inputs[0], other, upsampling.out_channels, readers)
     return found
 
 
-def split_weights(found: dict[int, Split], folded: Weights) -> Weights:
-    """``folded`` with the expansions that read a split concatenation in two: ``X.low`` without a bias, ``X.other``."""
+def split_weights(config: ModelConfig, found: dict[int, Split], folded: Weights) -> Weights:
+    """``folded`` with the convolutions that read a split concatenation in two, ``X.low`` and ``X.other``: an expansion
+    by input channels, with the bias in the second; a depthwise convolution by channels."""
     result = dict(folded)
     for split in found.values():
         for reader in split.readers:
-            name = f"layers.{reader}.expand"
+            name, n = first_convolution(config, reader), split.channels
             weight, bias = result.pop(name)
-            result[f"{name}.low"] = weight[:, : split.channels], 0 * bias
-            result[f"{name}.other"] = weight[:, split.channels :], bias
+            if config.layers[reader].has_expansion:
+                result[f"{name}.low"] = weight[:, :n], 0 * bias
+                result[f"{name}.other"] = weight[:, n:], bias
+            else:
+                result[f"{name}.low"] = weight[:n], bias[:n]
+                result[f"{name}.other"] = weight[n:], bias[n:]
     return result
+
+
+def first_convolution(config: ModelConfig, reader: int) -> str:
+    """Of a bottleneck."""
+    return f"layers.{reader}.{'expand' if config.layers[reader].has_expansion else 'depthwise'}"
+
+
+def _reads_parts(layer: Layer, expansions: bool) -> bool:
+    if layer.kind != "bottleneck" or layer.residual:
+        return False
+    return expansions if layer.has_expansion else layer.stride == 1
 
 
 def _readers(config: ModelConfig, index: int) -> tuple[int, ...]:

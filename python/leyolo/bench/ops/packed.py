@@ -15,7 +15,8 @@ from leyolo.models.transfer import from_torch
 from leyolo.ops.forward import forward
 from leyolo.runtime.chains import Streaming, chains
 from leyolo.runtime.fold import fold
-from leyolo.runtime.lower import Network, Packed, _Lowering
+from leyolo.runtime.lower import Network, _Lowering
+from leyolo.runtime.pack import Packed
 from leyolo.runtime.program import NONE, OUTPUT, SILU, Buffer, Slot
 
 
