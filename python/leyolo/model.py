@@ -18,6 +18,7 @@ from leyolo.predict.run import collect, run
 from leyolo.predict.sources import Options
 
 if TYPE_CHECKING:
+    from leyolo.data import Dataset
     from leyolo.eval import Metrics
     from leyolo.predict.results import Results
     from leyolo.weights import Checkpoint
@@ -266,39 +267,48 @@ class LeYOLO:
 
     def val(
         self,
-        data: str | Path,
+        data: str | Path | Dataset,
         *,
+        split: str = "val",
         images: str | Path | None = None,
         imgsz: int | Iterable[int] = 640,
         conf: float = 0.001,
         iou: float = 0.7,
         max_det: int = 300,
         batch: int = 1,
+        rect: bool = False,
+        save_json: str | Path | None = None,
+        plots: str | Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Metrics:
-        """COCO metrics on annotated pictures: square letterbox, several classes a box (``leyolo.eval.validate``).
+        """COCO's and Pascal VOC's metrics on annotated pictures, several classes a box (``leyolo.eval.validate``).
 
         Args:
-            data: COCO json. images: folder of the pictures; None: the folder of the json.
+            data: COCO json, VOC folder, YOLO folder or list, a yaml that names any of them, or what
+                ``leyolo.data.read`` made of one. split: which part. images: folder of the pictures, where it is not
+                the usual one.
             imgsz, conf, iou, max_det, batch: as for :meth:`predict`, with the values that COCO is scored with.
+            rect: pads to a multiple of 32 instead of to a square: quicker, and other scores.
+            save_json: file for all detections in COCO's form, with the ids of the data. plots: folder for pictures of
+                the curves and of what is taken for what.
             progress: called with (done, total) after every picture.
         """
-        from leyolo.eval import validate
+        from leyolo.eval.model import evaluate
 
-        settings = self.settings(imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, batch=batch, multi_label=True)
-
-        def predict(paths: list[Path]) -> Iterator[Results | None]:
-            """A result for every path; None for those that cannot be read."""
-            results = run(self.pipeline, self.names, paths, settings, Options(), lambda path, error: None)
-            ready = next(results, None)
-            for path in paths:
-                if ready is not None and ready.path == str(path):
-                    yield ready
-                    ready = next(results, None)
-                else:
-                    yield None
-
-        return validate(predict, self.names, data, images=images, progress=progress)[0]
+        settings = self.settings(
+            imgsz=imgsz, conf=conf, iou=iou, max_det=max_det, batch=batch, rect=rect, multi_label=True
+        )
+        return evaluate(
+            self.pipeline,
+            self.names,
+            data,
+            settings,
+            split=split,
+            images=images,
+            save_json=save_json,
+            plots=plots,
+            progress=progress,
+        )
 
     def benchmark(self, **options: Any) -> Any:
         """Latency of this model on this machine (``leyolo.bench.model``)."""

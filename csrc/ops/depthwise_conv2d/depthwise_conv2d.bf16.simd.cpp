@@ -74,7 +74,8 @@ LEYOLO_INLINE long long input_row(DepthwiseBf16Args const& a, Row const& r, int 
 
 // A pair of neighbouring pixels meets a pair of neighbouring taps. The last of the K taps is the second of a pair whose
 // first has weight zero, so that no pixel outside the window is looked at.
-// CHECK: some input columns lie outside the image. UP: the input lies at half its size (DepthwiseBf16Low).
+// CHECK: some input columns lie outside the image. UP: the input lies at half its size (DepthwiseBf16Low). S > 1: the
+// column is even, so that with a padding of 1 the pixels of an upsampled map follow one another as 0, 1, 1, 2, 2, ...
 template <int K, int STRIDE, int S, bool CHECK, int V, bool TAIL, bool UP>
 LEYOLO_INLINE void strip(DepthwiseBf16Args const& a, Row const& r, long long column, int channel, int count) {
   constexpr int kPairs = (K + 1) / 2;
@@ -86,7 +87,7 @@ LEYOLO_INLINE void strip(DepthwiseBf16Args const& a, Row const& r, long long col
   long long const first = column * STRIDE - a.padding;
   uint32_t const* w = a.weight + (static_cast<long long>(channel) * K + r.skip * V * kLanes) * kPairs;
   for (int ky = 0; ky < r.taps; ++ky, w += kPairs * V * kLanes) {
-    uint16_t const* x = r.x + input_row<UP>(a, r, ky) + (UP ? 0 : first * a.x_pitch) + channel;
+    uint16_t const* x = r.x + input_row<UP>(a, r, ky) + (first >> UP) * a.x_pitch + channel;
     vu weight[kPairs][V];
 #pragma GCC unroll 16
     for (int m = 0; m < kPairs; ++m)
@@ -95,7 +96,8 @@ LEYOLO_INLINE void strip(DepthwiseBf16Args const& a, Row const& r, long long col
     auto const pixel = [&](int j) LEYOLO_LAMBDA {
       using Pixel = decltype(load_channels<V, TAIL>(x, count));
       bool const outside = CHECK && (first + j < 0 || first + j >= a.width);
-      return outside ? Pixel{} : load_channels<V, TAIL>(x + (UP ? (first + j) >> 1 : j) * a.x_pitch, count);
+      int const step = UP && S > 1 ? (j + 1) / 2 : UP ? static_cast<int>(((first + j) >> 1) - (first >> 1)) : j;
+      return outside ? Pixel{} : load_channels<V, TAIL>(x + step * a.x_pitch, count);
     };
     auto left = pixel(0);
 #pragma GCC unroll 64

@@ -50,8 +50,9 @@ struct Rows {
 __attribute__((noinline)) vf other_activation(Activation a, vf x) { return activate(a, x); }
 
 // Weights lie per vector of channels, all its taps together: constant offsets in the inner loop. `ahead`: floats from
-// here to the input of the next tile. UP: the input lies at half its size (DepthwiseLow).
-template <int K, int STRIDE, int ROWS, int S, bool TAIL, bool UP>
+// here to the input of the next tile. UP: the input lies at half its size (DepthwiseLow); ODD: of that the leftmost
+// column is odd.
+template <int K, int STRIDE, int ROWS, int S, bool TAIL, bool UP, bool ODD>
 LEYOLO_INLINE void tile(DepthwiseArgs const& a, Rows const& r, long long column, int channel, int count,
                         long long ahead) {
   constexpr int kColumns = (S - 1) * STRIDE + K;
@@ -65,8 +66,6 @@ LEYOLO_INLINE void tile(DepthwiseArgs const& a, Rows const& r, long long column,
   for (int j = 0; j < kColumns; ++j)
     inside[j] = (j >= K / 2 || left + j >= 0) && (j < kColumns - K / 2 || left + j < a.width);
   float const* const w = a.weight + static_cast<long long>(channel) * K * K;
-  // From an even column of an upsampled map to the next one is no step.
-  long long const step[2] = {UP && left % 2 == 0 ? 0 : x_pitch, UP && left % 2 != 0 ? 0 : x_pitch};
   float const* const corner = r.x + (left >> UP) * x_pitch + channel;
   float const* x = corner;
   vf acc[ROWS][S];
@@ -84,10 +83,14 @@ LEYOLO_INLINE void tile(DepthwiseArgs const& a, Rows const& r, long long column,
       for (int kx = 0; kx < K; ++kx)
         if (ky >= q * STRIDE && ky < q * STRIDE + K) weight[q][kx] = load(w + ((ky - q * STRIDE) * K + kx) * kLanes);
     float const* p = x;
+    vf value{};
 #pragma GCC unroll 32
-    for (int j = 0; j < kColumns; p += step[j % 2], ++j) {
+    for (int j = 0; j < kColumns; ++j) {
+      bool const again = UP && (j + ODD) % 2 == 1;  // the same pixel as the column before, unless there is none
+      if (j > 0 && !again) p += x_pitch;
       if (!inside[j]) continue;
-      vf const value = pinned(load_channels<TAIL>(p, count));
+      // Pinned again, or GCC shares its products and adds them: not the fused multiply-adds of every other tile.
+      value = pinned(j > 0 && again ? value : load_channels<TAIL>(p, count));
 #pragma GCC unroll 16
       for (int q = 0; q < ROWS; ++q)
 #pragma GCC unroll 16
@@ -127,15 +130,15 @@ LEYOLO_INLINE void tile(DepthwiseArgs const& a, Rows const& r, long long column,
   }
 }
 
-template <int K, int STRIDE, int ROWS, int S, bool UP>
+template <int K, int STRIDE, int ROWS, int S, bool UP, bool ODD>
 LEYOLO_INLINE void all_channels(DepthwiseArgs const& a, Rows const& r, long long column) {
   long long const next = S * STRIDE * a.x_pitch;
   int channel = 0;
   for (; channel + kLanes <= a.channels; channel += kLanes)
-    tile<K, STRIDE, ROWS, S, false, UP>(a, r, column, channel, kLanes,
-                                        channel + kLanes < a.channels ? kLanes : next - channel);
+    tile<K, STRIDE, ROWS, S, false, UP, ODD>(a, r, column, channel, kLanes,
+                                             channel + kLanes < a.channels ? kLanes : next - channel);
   if (channel < a.channels)
-    tile<K, STRIDE, ROWS, S, true, UP>(a, r, column, channel, a.channels - channel, next - channel);
+    tile<K, STRIDE, ROWS, S, true, UP, ODD>(a, r, column, channel, a.channels - channel, next - channel);
 }
 
 // Strips of one or two rows; those that would stick out overlap the ones before them.
@@ -145,10 +148,13 @@ __attribute__((noinline)) void tiles(DepthwiseArgs const& a, Rows const& r) {
     bool const wide = kStrip > kNarrow && a.out_width - c > kNarrow && a.out_width >= kStrip;
     int const strip = wide ? kStrip : kNarrow;
     if (c + strip > a.out_width) c = a.out_width - strip;
+    bool const odd = UP && (c * STRIDE - a.padding_w) % 2 != 0;
     if (wide)
-      all_channels<K, STRIDE, ROWS, kStrip, UP>(a, r, c);
+      odd ? all_channels<K, STRIDE, ROWS, kStrip, UP, UP>(a, r, c)
+          : all_channels<K, STRIDE, ROWS, kStrip, UP, false>(a, r, c);
     else
-      all_channels<K, STRIDE, ROWS, kNarrow, UP>(a, r, c);
+      odd ? all_channels<K, STRIDE, ROWS, kNarrow, UP, UP>(a, r, c)
+          : all_channels<K, STRIDE, ROWS, kNarrow, UP, false>(a, r, c);
     c += strip;
   }
 }

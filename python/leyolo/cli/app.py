@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from leyolo.cli import arguments
-from leyolo.cli.commands import benchmark, convert, doctor, info, models, predict, val
+from leyolo.cli.commands import benchmark, convert, data, doctor, info, models, predict, val
 from leyolo.errors import UsageError, nearest
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command(name="convert")(convert.convert)
 app.command(name="info")(info.info)
 app.command(name="models")(models.models)
 app.command(name="doctor")(doctor.doctor)
+app.add_typer(data.app, name="data")
 app.add_typer(benchmark.app, name="benchmark")
 
 # Typer carries click inside since 0.24 and beside before; this names the class in both.

@@ -222,8 +222,8 @@ def _video() -> Iterator[Check]:
 
 
 def _evaluation() -> Iterator[Check]:
-    version = version_of("pycocotools")
+    version = version_of("faster-coco-eval")
     if version is None:
-        yield Check("evaluation", "note", "pycocotools is not installed", "leyolo val: pip install 'leyolo[val]'")
+        yield Check("evaluation", "note", "faster-coco-eval is not installed", "leyolo val: pip install 'leyolo[val]'")
     else:
-        yield Check("evaluation", "ok", f"pycocotools {version}")
+        yield Check("evaluation", "ok", f"faster-coco-eval {version}")

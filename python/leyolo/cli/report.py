@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from leyolo.models.config import ModelConfig
     from leyolo.weights import Checkpoint
 
-_PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "opencv-python", "av", "pycocotools")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pillow",
+    "simplejpeg",
+    "opencv-python-headless",
+    "opencv-python",
+    "av",
+    "faster-coco-eval",
+)
 
 
 def environment() -> dict[str, Any]:

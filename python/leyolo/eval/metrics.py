@@ -1,43 +1,31 @@
-"""The twelve COCO numbers."""
+"""The figures of an evaluation."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from leyolo.errors import MissingDependencyError
-from leyolo.eval.dataset import CocoData
-
-_LINES = (
-    ("map", "AP  at IoU 0.50:0.95, all areas, 100 detections"),
-    ("map50", "AP  at IoU 0.50"),
-    ("map75", "AP  at IoU 0.75"),
-    ("map_small", "AP  of small objects (below 32² px)"),
-    ("map_medium", "AP  of medium objects (32² to 96² px)"),
-    ("map_large", "AP  of large objects (above 96² px)"),
-    ("mar_1", "AR  with 1 detection an image"),
-    ("mar_10", "AR  with 10 detections an image"),
-    ("mar_100", "AR  with 100 detections an image"),
-    ("mar_small", "AR  of small objects"),
-    ("mar_medium", "AR  of medium objects"),
-    ("mar_large", "AR  of large objects"),
-)
+from leyolo.data.dataset import Dataset
+from leyolo.eval.coco import NUMBERS, coco_numbers
+from leyolo.eval.detections import Detections
+from leyolo.eval.matching import voc_average_precision
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """COCO's averages over classes (Lin et al. 2014), as pycocotools computes them; NaN where the data has no such
-    object.
+    """COCO's averages over classes, as pycocotools computes them, and VOC's; NaN where the data has no such object.
 
-    per_class    class name -> AP at IoU 0.50:0.95
-    images       how many were evaluated
-    detections   how many were scored
-    problems     what the annotations had wrong, a line each
+    per_class     class name -> AP at IoU 0.50:0.95; per_class50: at 0.50
+    voc_ap50      Pascal VOC's mean AP at IoU 0.5, without difficult objects
+    images        how many were evaluated; objects: how many there were to find; detections: how many were scored
+    padding       "square" or "rect": how pictures were brought to the size of the network, which changes the scores
+    speed         mean milliseconds a picture took, by stage
+    problems      what the annotations had wrong, a line each
     """
 
     map: float
@@ -53,82 +41,70 @@ class Metrics:
     mar_medium: float
     mar_large: float
     per_class: dict[str, float]
+    per_class50: dict[str, float]
+    voc_ap50: float
     images: int
+    objects: int
     detections: int
+    padding: str = "square"
+    speed: dict[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For json: NaN becomes None."""
-        numbers = {name: _json(getattr(self, name)) for name, _ in _LINES}
-        per_class = {name: _json(value) for name, value in self.per_class.items()}
-        return {**numbers, "per_class": per_class, "images": self.images, "detections": self.detections}
+        numbers = {name: _json(getattr(self, name)) for name, _ in NUMBERS}
+        classes = {key: {n: _json(v) for n, v in getattr(self, key).items()} for key in ("per_class", "per_class50")}
+        rest = {key: getattr(self, key) for key in ("images", "objects", "detections", "padding", "speed")}
+        return {**numbers, **classes, "voc_ap50": _json(self.voc_ap50), **rest}
 
     def __str__(self) -> str:
-        return "\n".join(f"{text:<50} {getattr(self, name):7.4f}" for name, text in _LINES)
+        lines = [(text, getattr(self, name)) for name, text in NUMBERS]
+        lines.append(("AP  at IoU 0.50, Pascal VOC's, without difficult ones", self.voc_ap50))
+        return "\n".join(f"{text:<53} {value:7.4f}" for text, value in lines)
+
+
+def score(
+    dataset: Dataset,
+    detections: Detections,
+    *,
+    padding: str = "square",
+    speed: dict[str, float] | None = None,
+    problems: Sequence[str] = (),
+) -> tuple[Metrics, NDArray[np.float64]]:
+    """Scores detections.
+
+    Args:
+        problems: lines of the run, behind those of the dataset.
+
+    Returns:
+        The metrics, and the precision of every class as :func:`leyolo.eval.coco.coco_numbers` has it.
+
+    Raises:
+        MissingDependencyError: faster-coco-eval is not there; the text says how to install it.
+    """
+    numbers, precision = coco_numbers(dataset, detections)
+    per_class = dict(zip(dataset.names, _means(precision), strict=True))
+    per_class50 = dict(zip(dataset.names, _means(precision[:1]), strict=True))
+    voc = voc_average_precision(dataset, detections)
+    metrics = Metrics(
+        **numbers,
+        per_class=per_class,
+        per_class50=per_class50,
+        voc_ap50=float(np.nanmean(voc)) if np.isfinite(voc).any() else math.nan,
+        images=len(dataset),
+        objects=int((~dataset.crowd).sum()),
+        detections=len(detections),
+        padding=padding,
+        speed=dict(speed or {}),
+        problems=(*map(str, dataset.problems), *problems),
+    )
+    return metrics, precision
+
+
+def _means(precision: NDArray[np.float64]) -> list[float]:
+    """Over thresholds and recalls, of every class."""
+    return [float(values.mean()) for values in np.moveaxis(precision, 2, 0)]
 
 
 def _json(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def require_engine() -> None:
-    """MissingDependencyError where pycocotools is not there: to be asked before work that would be lost."""
-    try:
-        import pycocotools.coco
-        import pycocotools.cocoeval  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError("evaluation needs pycocotools\npip install 'leyolo[val]'") from error
-
-
-def score(data: CocoData, detections: Sequence[dict[str, Any]]) -> Metrics:
-    """COCO's evaluation of detections ``{"image_id", "category_id", "bbox" [x, y, w, h], "score"}``.
-
-    Raises:
-        MissingDependencyError: pycocotools is not there; the text says how to install it.
-    """
-    require_engine()
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    images, categories = ({row["id"]: n for n, row in enumerate(data.content[key])} for key in ("images", "categories"))
-
-    def numbered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """With numbers for the ids of the file: pycocotools sorts them, and text beside integers has no order."""
-        return [
-            {**row, "image_id": images[row["image_id"]], "category_id": categories[row["category_id"]]} for row in rows
-        ]
-
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
-        truth = COCO()
-        truth.dataset = {
-            "images": [{"id": n} for n in images.values()],
-            "categories": [{"id": n} for n in categories.values()],
-            "annotations": numbered(data.content["annotations"]),
-        }
-        truth.createIndex()
-        if detections:
-            found = truth.loadRes(numbered(detections))
-        else:
-            found = COCO()
-            found.dataset = {**truth.dataset, "annotations": []}
-            found.createIndex()
-        run = COCOeval(truth, found, "bbox")
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-    numbers = [float("nan") if value < 0 else float(value) for value in run.stats]
-    precision = run.eval["precision"][:, :, :, 0, -1]  # IoU, recall, class; all areas, 100 detections
-    names = [category["name"] for category in data.content["categories"]]
-    per_class = {}
-    for index, category in enumerate(run.params.catIds):
-        values = precision[:, :, index]
-        values = values[values > -1]
-        per_class[names[category]] = float(values.mean()) if values.size else float("nan")
-    fields = dict(zip((name for name, _ in _LINES), numbers, strict=True))
-    return Metrics(
-        **fields,
-        per_class=per_class,
-        images=len(data.images),
-        detections=len(detections),
-        problems=tuple(data.problems),
-    )
+    return None if math.isnan(value) else value

@@ -183,7 +183,7 @@ def _jpeg_shape(data: bytes) -> tuple[int, int] | None:
         if simplejpeg is not None:
             height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
             return (height, width) if colorspace in ("YCbCr", "RGB", "Gray") else None
-        image = _open(data)
+        image = open_picture(data)
         return (image.height, image.width) if len(image.getbands()) in (1, 3) else None
     except (ValueError, OSError):
         return None
@@ -209,7 +209,7 @@ def _jpeg_pixels(data: bytes, height: int, width: int, factor: int) -> Pixels | 
         pixels = np.ascontiguousarray(bgr[..., ::-1])
     elif factor > 1:
         try:
-            image = _open(data)
+            image = open_picture(data)
             image.draft(None, (width // factor, height // factor))
             pixels = pil_to_rgb(image)
         except Exception:  # damaged files make Pillow's plugins raise nearly anything
@@ -228,14 +228,15 @@ def _simplejpeg() -> Any:
     return simplejpeg
 
 
-def _open(data: bytes) -> Image.Image:
-    """``PIL.Image.open`` under our size limit instead of Pillow's. The limit is a global of Pillow, hence the lock."""
+def open_picture(data: bytes | Path) -> Image.Image:
+    """``PIL.Image.open`` under our size limit instead of Pillow's: the header is read, no pixel. The limit is a global
+    of Pillow, hence the lock."""
     from PIL import Image
 
     with _pillow_limit:
         theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
         finally:
             Image.MAX_IMAGE_PIXELS = theirs
 
@@ -245,7 +246,7 @@ def _jpeg_orientation(data: bytes) -> int:
     if not _has_exif(data):
         return 1
     try:
-        value = _open(data).getexif().get(0x0112, 1)
+        value = open_picture(data).getexif().get(0x0112, 1)
     except Exception:
         return 1  # damaged EXIF says nothing about the picture
     return value if value in range(1, 9) else 1
@@ -285,7 +286,7 @@ def _decode_with_pillow(data: bytes) -> Pixels:
     from PIL import ImageOps, UnidentifiedImageError
 
     try:
-        image = _open(data)
+        image = open_picture(data)
         _check_size(*image.size)
         image.load()
         return pil_to_rgb(ImageOps.exif_transpose(image))

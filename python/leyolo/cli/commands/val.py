@@ -9,9 +9,15 @@ import typer
 
 
 def val(
-    data: Annotated[Path, typer.Option("--data", help="COCO json with the ground truth.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="COCO json, VOC or YOLO folder, or a yaml that names any of them.", show_default=False
+        ),
+    ],
+    split: Annotated[str, typer.Option("--split", help="Which part of the data.")] = "val",
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the pictures.", show_default="beside the json")
+        Path | None, typer.Option("--images", help="Folder of the pictures.", show_default="the usual one")
     ] = None,
     model: Annotated[
         str | None,
@@ -21,6 +27,9 @@ def val(
     ] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32 or bf16.", show_default="float32")] = None,
     imgsz: Annotated[int, typer.Option("--imgsz", help="Side of the network input, a multiple of 32.")] = 640,
+    rect: Annotated[
+        bool, typer.Option("--rect", help="Pad to a multiple of 32 instead of to a square: quicker, other scores.")
+    ] = False,
     conf: Annotated[float, typer.Option("--conf", help="Keep boxes above this confidence.")] = 0.001,
     iou: Annotated[float, typer.Option("--iou", help="NMS: suppress boxes that overlap a better one by more.")] = 0.7,
     max_det: Annotated[int, typer.Option("--max-det", help="At most this many boxes a picture.")] = 300,
@@ -29,24 +38,38 @@ def val(
         str | None,
         typer.Option("--json", metavar="FILE", help="Write all numbers here; - is stdout.", show_default=False),
     ] = None,
+    save_json: Annotated[
+        Path | None,
+        typer.Option("--save-json", metavar="FILE", help="Write all detections, with your ids.", show_default=False),
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option("--plots", metavar="DIR", help="Draw curves and confusion matrix there.", show_default=False),
+    ] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Print every class as well.")] = False,
 ) -> None:
-    """Measure COCO average precision and recall on annotated pictures (square letterbox)."""
+    """Measure COCO average precision and recall on annotated pictures."""
     from leyolo.cli import numbers
-    from leyolo.cli.console import progress, say, warnings_said
+    from leyolo.cli.console import progress, say, table, warnings_said
     from leyolo.model import LeYOLO
 
     target = numbers.checked(as_json)
+    numbers.checked(None if save_json is None else str(save_json), "--save-json")
     with warnings_said():
         leyolo = LeYOLO(model, dtype=dtype)
     with progress(None, quiet=False) as view:
         metrics = leyolo.val(
             data,
+            split=split,
             images=images,
             imgsz=imgsz,
+            rect=rect,
             conf=conf,
             iou=iou,
             max_det=max_det,
             batch=batch,
+            save_json=save_json,
+            plots=plots,
             progress=lambda done, total: view.advance(),
         )
     for problem in metrics.problems:
@@ -55,4 +78,11 @@ def val(
         numbers.write(metrics.to_dict(), target)
     if target != "-":
         print(metrics)
-    say(f"{metrics.images} pictures, {metrics.detections} detections, {imgsz} x {imgsz} square letterbox")
+        if per_class:
+            rows = [
+                (name, f"{value:.4f}", f"{metrics.per_class50[name]:.4f}") for name, value in metrics.per_class.items()
+            ]
+            table("", ("class", "AP", "AP50"), rows)
+    stages = ", ".join(f"{stage} {milliseconds:.1f}" for stage, milliseconds in metrics.speed.items())
+    say(f"ms a picture: {stages}")
+    say(f"{metrics.images} pictures, {metrics.detections} detections, {imgsz} x {imgsz}, {metrics.padding} letterbox")

@@ -1,0 +1,39 @@
+"""Which of the three annotation formats a path holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from leyolo.data.builder import Builder
+from leyolo.data.coco import read_coco
+from leyolo.data.dataset import DataError, Dataset
+from leyolo.data.voc import is_voc, read_voc
+from leyolo.data.yolo import read_yolo
+
+KNOWN = (
+    "a COCO json, a VOC folder (Annotations/, JPEGImages/), a YOLO folder (images/, labels/), "
+    "a .txt list of pictures, or a yaml that names any of them"
+)
+
+
+def read_one(
+    path: Path,
+    builder: Builder,
+    *,
+    split: str,
+    images: Path | None = None,
+    names: Sequence[str] | None = None,
+) -> Dataset:
+    """Reads annotations of any format but yaml; arguments as for :func:`leyolo.data.read`."""
+    if path.suffix.lower() == ".json":
+        return read_coco(path, builder, images=images, names=names)
+    if path.is_dir() and is_voc(path):
+        return read_voc(path, builder, split=split, images=images, names=names)
+    if path.suffix.lower() == ".txt" and path.parent.parent.name == "ImageSets":
+        return read_voc(path.parents[2], builder, split=path.stem, images=images, names=names)
+    if path.is_dir() or path.suffix.lower() == ".txt":
+        return read_yolo(path, builder, split=split, images=images, names=names)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; expected {KNOWN}")
+    raise DataError(f"{path}: expected {KNOWN}")

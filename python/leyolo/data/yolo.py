@@ -1,0 +1,168 @@
+"""YOLO's text files: for every picture one with a line ``class cx cy w h`` for every box, as shares of the picture."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from leyolo.data.builder import Builder, read_limited
+from leyolo.data.dataset import DataError, Dataset
+from leyolo.predict.images import IMAGE_SUFFIXES
+
+MAX_BYTES = 64 << 20
+_SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+_NAME_FILES = ("classes.txt", "labels/classes.txt", "obj.names")
+
+
+def read_yolo(
+    source: Path,
+    builder: Builder,
+    *,
+    split: str,
+    images: Path | None = None,
+    names: Sequence[str] | None = None,
+) -> Dataset:
+    """Reads pictures with YOLO labels.
+
+    Args:
+        source: a folder with ``images/`` and ``labels/`` (with or without a folder for each split, or below a folder
+            for each split), a folder of pictures, or a ``.txt`` list of pictures, relative to the list.
+        split: which of the folders.
+        images: folder of the pictures, instead.
+        names: class names; None: those of a ``classes.txt``, else the numbers.
+
+    The labels of ``images/…/a.jpg`` are ``labels/…/a.txt``, else ``a.txt`` beside it; a picture without is background.
+    A line with more coordinates is a polygon, of which the box is taken. A picture whose size cannot be read loses its
+    boxes: they are shares of it.
+
+    Raises:
+        DataError: there is no such folder, or no picture that can be read.
+    """
+    builder.sources.append(source)
+    paths = _listed(source, builder) if source.is_file() else _found(images or _images(source, split), builder)
+    root = source.parent if source.is_file() else source
+    known = list(names) if names is not None else _named(root, builder)
+    labels: list[int] = []
+    for path in paths:
+        file = _label_file(path)
+        builder.sources.append(file)
+        picture = builder.picture(file, path, path.stem, name=path.name)
+        if picture is not None and file.is_file():
+            labels += _boxes(builder, file, picture, None if known is None else len(known))
+    if known is None and not labels:
+        expected = _label_file(paths[0])
+        raise DataError(f"{source}: none of its {len(paths)} pictures has a label; expected them in {expected.parent}")
+    if known is None:
+        known = [str(label) for label in range(max(labels, default=-1) + 1)]
+    return builder.build(source, known, range(len(known)))
+
+
+def _images(folder: Path, split: str) -> Path:
+    """The pictures of a split."""
+    if found := _split_folder(folder, split):
+        return found
+    if there := yolo_splits(folder):
+        raise DataError(f"{folder} has no split {split!r}, but {', '.join(there)}")
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def yolo_splits(folder: Path) -> list[str]:
+    return [split for split in _SPELLINGS if _split_folder(folder, split)]
+
+
+def _split_folder(folder: Path, split: str) -> Path | None:
+    names = _SPELLINGS.get(split, (split,))
+    candidates = (place for name in names for place in (folder / "images" / name, folder / name / "images"))
+    return next((place for place in candidates if place.is_dir()), None)
+
+
+def _found(folder: Path, builder: Builder) -> list[Path]:
+    """Pictures below a folder, sorted."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    paths: list[Path] = []
+    for parent, _, files in os.walk(folder):
+        builder.sources.append(Path(parent))
+        paths += [Path(parent, name) for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    if not paths:
+        raise DataError(f"{folder}: no picture in it")
+    return sorted(paths)
+
+
+def _listed(file: Path, builder: Builder) -> list[Path]:
+    lines = read_limited(file, MAX_BYTES).decode("utf-8", "replace").splitlines()
+    paths = [file.parent / line.strip() for line in lines if line.strip()]
+    unique = list(dict.fromkeys(paths))
+    if len(unique) < len(paths):
+        builder.problem(file, "file", f"names {len(paths) - len(unique)} pictures twice, they are taken once")
+    return unique
+
+
+def _named(folder: Path, builder: Builder) -> list[str] | None:
+    for name in _NAME_FILES:
+        path = folder / name
+        builder.sources.append(path)
+        if path.is_file():
+            lines = read_limited(path, MAX_BYTES).decode("utf-8", "replace").splitlines()
+            return [line.strip() for line in lines if line.strip()]
+    return None
+
+
+def _label_file(path: Path) -> Path:
+    parts = list(path.parts)
+    for at in range(len(parts) - 2, -1, -1):
+        if parts[at] == "images":
+            parts[at] = "labels"
+            return Path(*parts).with_suffix(".txt")
+    return path.with_suffix(".txt")
+
+
+def _boxes(builder: Builder, file: Path, picture: int, classes: int | None) -> list[int]:
+    """Adds the boxes of a label file; their labels."""
+    try:
+        lines = read_limited(file, MAX_BYTES).decode("utf-8", "replace").splitlines()
+    except DataError as error:
+        builder.problem(file, "file", str(error).removeprefix(f"{file}: "), "box")
+        return []
+    record = builder.images[picture]
+    labels = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or not record.width:
+            continue
+        parsed = _parsed(words, classes)
+        if isinstance(parsed, str):
+            builder.problem(file, f"line {number}", parsed, "box")
+            continue
+        label, (x, y, width, height) = parsed
+        labels.append(label)
+        xywh = (x * record.width, y * record.height, width * record.width, height * record.height)
+        builder.box(file, f"line {number}", picture, xywh, label)
+    return labels
+
+
+MAX_CLASSES = 65_536
+
+
+def _parsed(words: Sequence[str], classes: int | None) -> tuple[int, tuple[float, float, float, float]] | str:
+    """Label and box (left, top, width, height as shares), or what is wrong."""
+    text = " ".join(words)[:200]
+    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
+        return f"expected 'class cx cy w h', or a class and three or more points, got {text!r}"
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        return f"expected numbers, got {text!r}"
+    if not all(math.isfinite(v) and abs(v) < 1e6 for v in numbers):
+        return f"expected finite numbers, got {text!r}"
+    label, *rest = numbers
+    if label != int(label) or not 0 <= label < (MAX_CLASSES if classes is None else classes):
+        most = "" if classes is None else f" of 0 to {classes - 1}"
+        return f"expected a class number{most}, got {words[0][:200]}"
+    if len(rest) == 4:
+        x, y, width, height = rest
+        return int(label), (x - width / 2, y - height / 2, width, height)
+    xs, ys = rest[0::2], rest[1::2]
+    return int(label), (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))

@@ -1,0 +1,113 @@
+"""The one door to every format, and the cache behind it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from annotated import ANNOTATION, write_coco, write_picture, write_yolo
+from leyolo.data import DataError, Dataset, cache, read
+from leyolo.data.builder import Builder
+from leyolo.data.dataset import PER_BOX, joined
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LEYOLO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "labels"
+
+
+def age(folder: Path) -> None:
+    """Sets every time stamp ten seconds back: what has changed just now is not kept."""
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, ns=(path.stat().st_mtime_ns - 10**10,) * 2)
+
+
+def same(first: Dataset, second: Dataset) -> bool:
+    arrays = all(np.array_equal(getattr(first, key), getattr(second, key)) for key in ("offsets", *PER_BOX))
+    types = all(getattr(first, key).dtype == getattr(second, key).dtype for key in ("offsets", *PER_BOX))
+    rest = all(getattr(first, key) == getattr(second, key) for key in ("images", "names", "categories", "problems"))
+    return arrays and types and rest
+
+
+def test_the_cache_gives_back_what_was_read(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d").mkdir()
+    path = write_coco(tmp_path / "d", annotations=[ANNOTATION, ANNOTATION | {"bbox": [1, 2, 0, 4]}])
+    age(tmp_path / "d")
+    first = read(path, split="val")
+    assert len(list(home.iterdir())) == 1
+    monkeypatch.setattr(Builder, "picture", lambda *_: pytest.fail("read anew"))
+    assert same(read(path, split="val"), first)
+    assert first.problems
+
+
+@pytest.mark.parametrize("change", ["label", "picture", "new", "gone", "damaged"])
+def test_a_change_is_noticed(change: str, home: Path, tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path / "d", {"val": {"a": "0 0.5 0.5 0.2 0.2", "b": ""}})
+    age(folder)
+    assert read(folder, split="val").labels.tolist() == [0]
+    (kept,) = home.iterdir()
+    if change == "label":
+        (folder / "labels" / "val" / "b.txt").write_text("0 0.5 0.5 0.4 0.4")
+    elif change == "picture":
+        write_picture(folder / "images" / "val" / "a.jpg", 100, 75)
+    elif change == "new":
+        write_picture(folder / "images" / "val" / "c.jpg")
+    elif change == "gone":
+        (folder / "images" / "val" / "b.jpg").unlink()
+    else:
+        kept.write_bytes(kept.read_bytes()[:200])
+    data = read(folder, split="val")
+    expected = {"label": (2, 2, 200), "picture": (2, 1, 100), "new": (3, 1, 200), "gone": (1, 1, 200)}
+    assert (len(data), len(data.labels), data.images[0].width) == expected.get(change, (2, 1, 200))
+
+
+def test_what_changed_just_now_is_not_kept(home: Path, tmp_path: Path) -> None:
+    read(write_yolo(tmp_path / "d", {"val": {"a": "0 0.5 0.5 0.2 0.2"}}), split="val")
+    assert not home.exists()
+
+
+def test_the_cache_holds_no_pickle(home: Path, tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path / "d", {"val": {"a": "0 0.5 0.5 0.2 0.2"}})
+    age(folder)
+    read(folder, split="val")
+    (kept,) = home.iterdir()
+    with np.load(kept, allow_pickle=False) as arrays:
+        assert {arrays[name].dtype.hasobject for name in arrays} == {False}
+    np.savez(kept, text=np.array([{"sources": []}], object))  # a planted object is not opened
+    assert cache.load(kept) is None
+
+
+def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LEYOLO_HOME", str(tmp_path / "file"))
+    folder = write_yolo(tmp_path / "d", {"val": {"a": "0 0.5 0.5 0.2 0.2"}})
+    age(folder)
+    assert len(read(folder, split="val")) == 1
+
+
+def test_subset_and_joined(tmp_path: Path) -> None:
+    data = read(write_coco(tmp_path), split="val")
+    turned = data.subset([1, 0, 1])
+    assert ([i.id for i in turned.images], turned.labels.tolist()) == ([9, 7, 9], [1, 0, 1])
+    assert same(joined([data.subset([0]), data.subset([1])]), data)
+    assert joined([data, turned]).offsets.tolist() == [0, 1, 2, 3, 4, 5]
+    assert len(data.subset([])) == 0
+
+
+@pytest.mark.parametrize("name", ["gone", "a.bin", "empty"])
+def test_what_has_no_format_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=name):
+        read(tmp_path / name, split="val")
+
+
+def test_pictures_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        read(write_coco(tmp_path), split="val", images=tmp_path / "nowhere")
+    with pytest.raises(DataError, match="names must have at least one class"):
+        read(write_coco(tmp_path), split="val", names=())
