@@ -213,7 +213,7 @@ struct Total {
 
   __device__ __forceinline__ void add(A x) {
     A const after = sum + x, added = after - sum;
-    rest += (sum - (after - added)) + (x - added);
+    if constexpr (std::is_same_v<A, float>) rest += (sum - (after - added)) + (x - added);
     sum = after;
   }
   __device__ double value() const { return double(sum) + double(rest); }
