@@ -24,11 +24,11 @@ __device__ __forceinline__ float2 widen_pair(typename ChannelPair<T>::Word word)
     return word;
   } else if constexpr (std::is_same_v<T, __half>) {
     __half2_raw raw;
-    memcpy(&raw, &word, 4);
+    memcpy(static_cast<void*>(&raw), &word, 4);
     return __half22float2(raw);
   } else {
     __nv_bfloat162_raw raw;
-    memcpy(&raw, &word, 4);
+    memcpy(static_cast<void*>(&raw), &word, 4);
     return __bfloat1622float2(raw);
   }
 }

@@ -68,10 +68,7 @@ __device__ __forceinline__ void ldmatrix_x4(unsigned (&to)[4], void const* row) 
 // read). They have arrived, for the thread that asked, after a copy_async_wait; for others after a barrier behind it.
 __device__ __forceinline__ void copy16_async(void* to, void const* from, bool valid) {
 #ifdef LEYOLO_CUDA_SHIM
-  if (valid)
-    *static_cast<uint4*>(to) = *static_cast<uint4 const*>(from);
-  else
-    *static_cast<uint4*>(to) = uint4{0, 0, 0, 0};
+  shim::copy_async(to, from, valid);
 #else
   unsigned const address = unsigned(__cvta_generic_to_shared(to)), bytes = valid ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes) : "memory");
@@ -80,7 +77,9 @@ __device__ __forceinline__ void copy16_async(void* to, void const* from, bool va
 
 // Closes a group of copies.
 __device__ __forceinline__ void copy_async_commit() {
-#ifndef LEYOLO_CUDA_SHIM
+#ifdef LEYOLO_CUDA_SHIM
+  ++shim::running->copy_group;
+#else
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
@@ -88,7 +87,9 @@ __device__ __forceinline__ void copy_async_commit() {
 // Until at most the last `GROUPS` groups of this thread are under way.
 template <int GROUPS>
 __device__ __forceinline__ void copy_async_wait() {
-#ifndef LEYOLO_CUDA_SHIM
+#ifdef LEYOLO_CUDA_SHIM
+  shim::copy_async_wait(GROUPS);
+#else
   asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
 #endif
 }

@@ -60,7 +60,10 @@ def bottleneck_fits(
     stride: int,
     expands: bool,
     shared_bytes: int,
+    stem_kernel: int = 0,
+    stem_channels: int = 0,
 ) -> bool: ...
+def head_fits(in_channels: int, middle_channels: int, out_channels: int, shared_bytes: int) -> bool: ...
 def inverted_bottleneck(
     x: Array,
     expand_weight: Array | None,

@@ -115,6 +115,44 @@ PLANTS = {
         "depthwise",
         {"asan": OVERFLOW},
     ),
+    "conv2d, no wait for the last copies": Plant(
+        OPS / "conv2d" / "conv2d.cu",
+        "    } else {\n      copy_async_wait<0>();\n    }",
+        "    }",
+        "conv2d_cuda_windows",
+        {"plain": WRONG},
+    ),
+    "conv2d, a wait that leaves a group too many under way": Plant(
+        OPS / "conv2d" / "conv2d.cu",
+        "copy_async_wait<1>();",
+        "copy_async_wait<2>();",
+        "conv2d_cuda_w",
+        {"plain": WRONG},
+    ),
+    "conv2d, a column beside the image": Plant(
+        OPS / "conv2d" / "conv2d.cu",
+        "unsigned(p.left + dx) < unsigned(s.width);",
+        "unsigned(p.left + dx) <= unsigned(s.width);",
+        "conv2d_cuda_windows",
+        {"plain": WRONG},
+    ),
+    "conv2d, pixels that do not exist": Plant(
+        OPS / "conv2d" / "conv2d.cu", "if (p >= s.pixels) continue;", "", "conv2d_cuda_pointwise", {"asan": OVERFLOW}
+    ),
+    "inverted_bottleneck, no wait for the first weights": Plant(
+        OPS / "inverted_bottleneck" / "inverted_bottleneck.cu",
+        "  load_weights(0, m.weights);\n  copy_async_commit();\n  copy_async_wait<0>();",
+        "  load_weights(0, m.weights);\n  copy_async_commit();",
+        "inverted_bottleneck",
+        {"plain": WRONG},
+    ),
+    "depthwise_conv2d, a column beside the image": Plant(
+        OPS / "depthwise_conv2d" / "depthwise_images.cu",
+        "left + j < s.width ?",
+        "left + j <= s.width ?",
+        "depthwise_images",
+        {"plain": WRONG},
+    ),
     "conv2d, no barrier before a stage is overwritten": Plant(
         OPS / "conv2d" / "conv2d.cu",
         "      }\n    }\n    __syncthreads();",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import leyolo._C as C
 from leyolo.models.config import CONFIGS
@@ -19,7 +21,7 @@ from leyolo.predict.pipeline import Pipeline, Settings, _suppress
 from leyolo.runtime.cuda import Gpu, in_type, pack_conv2d, pack_depthwise
 from leyolo.runtime.fold import fold
 from leyolo.runtime.lower import Network
-from leyolo.runtime.program import BLOCK
+from leyolo.runtime.program import BLOCK, DEPTHWISE, MAX_POOL, UPSAMPLE2X
 from leyolo.weights import Checkpoint, load
 
 pytestmark = [pytest.mark.cuda] if torch.cuda.is_available() else []  # what `-m cuda` has to run
@@ -65,11 +67,12 @@ def test_official_weights(dtype: str, official: Checkpoint) -> None:
 
 
 @needs_kernels
-def test_a_kernel_per_convolution_gives_nearly_the_same(official: Checkpoint) -> None:
-    x = pixels(1, 3, 32, 64)
+@pytest.mark.parametrize("shape", [(1, 3, 32, 64), (2, 3, 160, 288)], ids=str)
+def test_a_kernel_per_convolution_gives_nearly_the_same(shape: tuple[int, ...], official: Checkpoint) -> None:
+    x = pixels(*shape)
     fused, staged = (FusedNetwork(official, device=DEVICE, gpu=Gpu(fuse=fuse)) for fuse in (True, False))
     assert relative_rms(staged(x), fused(x).cpu()) < RELATIVE_RMS["float16"]
-    assert fused.launches(32, 64) < 50 < staged.launches(32, 64)
+    assert (fused.launches(32, 64), staged.launches(32, 64)) == (30, 96)
 
 
 @needs_kernels
@@ -109,14 +112,27 @@ def test_wrong_programs_are_refused(official: Checkpoint) -> None:
     x = pixels(1, 3, 32, 32)
     program, size, shape = network._run(32, 32)
     arena = torch.empty(size, dtype=torch.float16, device=DEVICE)
-    first = int((program[:, 0] == BLOCK).nonzero()[0])
+    stem, plain = (int(row) for row in (program[:, 0] == BLOCK).nonzero()[:2])
+    pools = int((program[:, 0] == MAX_POOL).nonzero()[0])
+    upsampling = int((program[:, 0] == UPSAMPLE2X).nonzero()[0])
+    head = int((program[:, 0] == BLOCK).nonzero()[-1])
     for row, column, value, text in (
-        (first, 1, 4, "expected 2 or 3"),
-        (first + 1, 0, 2, "a block is"),
-        (first + 1, 1, 1, "reads the arena"),
-        (0, 0, 5, "reads the image itself"),
-        (0, 0, 4, "chains are for the CPU"),
-        (first + 1, 19, 0, "packed values"),
+        (stem, 1, 3, "expected 3, or 2 that do not"),
+        (stem, 1, 1, "expected 2 to 20"),
+        (stem + 1, 0, DEPTHWISE, "begins with a convolution"),
+        (stem + 2, 3, 24, "must read what"),
+        (stem + 1, 0, 5, "reads the image itself"),
+        (plain, 0, 4, "chains are for the CPU"),
+        (plain + 1, 0, 2, "a block is"),
+        (plain + 1, 1, 1, "expected 3, or 2 that do not"),
+        (plain + 1, 19, 0, "packed values"),
+        (pools + 1, 2, 0, "three of kernel 5"),
+        (upsampling, 8, 32, "makes the first channels"),
+        (upsampling, 2, 1 << 30, "does not fit into"),
+        (head + 3, 14, 5, "a level of the head"),
+        (head + 4, 2, 32, "must read what"),
+        (head + 5, 8, 1 << 30, "does not fit into"),
+        (head + 5, 7, 0, "writes the result"),
     ):
         wrong = program.clone()
         wrong[row, column] = value
@@ -142,6 +158,62 @@ def test_boxes_of_the_whole_pipeline(settings: Settings, official: Checkpoint, s
     assert np.allclose(scores, expected_scores, atol=1e-4)
 
 
+@needs_kernels
+@pytest.mark.parametrize("rect", [False, True])
+@pytest.mark.parametrize("shapes", [[(70, 100)], [(200, 90), (200, 90)], [(64, 64), (30, 50)]], ids=str)
+def test_pictures_are_letterboxed_by_the_engine(
+    shapes: list[tuple[int, int]], rect: bool, official: Checkpoint
+) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    settings = Settings(imgsz=96, rect=rect, conf=0.001, max_det=20)
+    engine = GpuEngine(official, DEVICE, "float16")
+    taken = Pipeline(engine, num_classes=80)(images, settings)
+    engine.takes_pictures = lambda shape: False  # type: ignore[method-assign]
+    for ours, theirs in zip(taken, Pipeline(engine, num_classes=80)(images, settings), strict=True):
+        assert len(ours.boxes) > 0
+        assert np.array_equal(ours.boxes, theirs.boxes)
+        assert np.array_equal(ours.scores, theirs.scores)
+        assert np.array_equal(ours.labels, theirs.labels)
+
+
+class _Waits(TorchDispatchMode):
+    """Fails where the host would wait for the device, or where a size depends on data: what a graph cannot hold."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.overloadpacket not in {
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.masked_select,
+            torch.ops.aten.is_nonzero,
+            torch.ops.aten.equal,
+            torch.ops.aten.repeat_interleave,
+            torch.ops.aten._to_copy if "cpu" in str((kwargs or {}).get("device")) else None,
+        }, func
+        return func(*args, **(kwargs or {}))
+
+
+@needs_kernels
+@pytest.mark.parametrize("head", ["leyolo", "yolox"])
+def test_from_picture_to_boxes_nothing_waits(head: str) -> None:
+    engine = GpuEngine(from_torch(build("n", 20, head).eval()), DEVICE, "float16")
+    x = torch.randint(0, 256, (2, 50, 70, 3), dtype=torch.uint8, device=DEVICE)
+    settings = Settings(imgsz=64, conf=0.001, classes=(1, 7))
+    with torch.inference_mode():
+        expected = engine.picture_stages(x, settings)  # makes the constants
+        with _Waits():
+            found = engine.picture_stages(x, settings)
+    assert torch.equal(found, expected)
+
+
+def test_a_graph_is_recorded_for_a_size_that_comes_again(official: Checkpoint) -> None:
+    engine = GpuEngine(official, DEVICE, "float32", cuda_graph=True)
+    assert [engine.takes_pictures((1, side, 8, 3)) for side in (1, 2, 1, 2, 3)] == [False, False, True, True, False]
+    for side in range(10, 20):
+        engine.takes_pictures((1, side, 8, 3))
+    assert not engine.takes_pictures((1, 1, 8, 3))  # forgotten
+
+
 @pytest.mark.cuda
 def test_a_captured_graph_gives_the_same_boxes(official: Checkpoint) -> None:
     x = np.ascontiguousarray(pixels(2, 3, 96, 64).permute(0, 2, 3, 1).cpu().numpy())
@@ -152,16 +224,19 @@ def test_a_captured_graph_gives_the_same_boxes(official: Checkpoint) -> None:
             assert np.array_equal(a, d)
             assert np.array_equal(b, e)
             assert np.array_equal(c, f)
+        for found, expected in zip(graphed.pictures(x, settings), plain.pictures(x, settings), strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
         x = np.ascontiguousarray(x[:, ::-1])
 
 
 def test_lowering_makes_a_kernel_of_a_bottleneck(official: Checkpoint) -> None:
     network = Network(CONFIGS["n"], "leyolo", 80, fold(official.state), dtype="float16", gpu=Gpu(227 << 10))
     program = network.program(640, 640)
-    assert len(program.launches) == 49
-    assert program.launches[:3] == ("L0", "L1", "L3")  # L1 is a 1x1 convolution: it expands for L2
+    assert len(program.launches) == 30
+    assert program.launches[:2] == ("L0", "L3")  # L1 is a 1x1 convolution: it expands for L2
+    assert program.launches[-1] == "P3.box+cls.0"  # the whole head
     strict = Network(CONFIGS["n"], "leyolo", 80, fold(official.state), gpu=Gpu())
-    assert len(strict.program(640, 640).launches) == 96
+    assert len(strict.program(640, 640).launches) == 94  # pools are one
 
 
 def test_packing() -> None:
@@ -186,3 +261,10 @@ def test_what_fits() -> None:
     assert not C.bottleneck_fits(96, 576, 96, 7, 1, True, 227 << 10)
     assert not C.bottleneck_fits(12, 576, 96, 5, 1, True, 227 << 10)
     assert not C.bottleneck_fits(2048, 576, 96, 5, 1, True, 99 << 10)
+    assert C.bottleneck_fits(16, 16, 16, 3, 2, True, 99 << 10, 3, 3)
+    assert not C.bottleneck_fits(16, 16, 16, 3, 1, True, 99 << 10, 3, 3)  # its smallest tile is too small
+    assert not C.bottleneck_fits(16, 16, 40, 3, 2, True, 99 << 10, 3, 3)
+    assert not C.bottleneck_fits(16, 16, 16, 3, 2, True, 99 << 10, 3, 4)
+    assert C.head_fits(96, 80, 80, 99 << 10)
+    assert not C.head_fits(96, 80, 136, 227 << 10)
+    assert not C.head_fits(96, 84, 80, 227 << 10)

@@ -1,6 +1,7 @@
 #include "ops/forward/forward.h"
 
 #include "bindings/numpy/common.h"
+#include "ops/forward/forward_head.h"
 
 namespace leyolo {
 
@@ -34,6 +35,9 @@ static py::array numpy_forward(py::array const& x, py::array const& program, std
 }
 
 LEYOLO_NUMPY_OP(forward) {
+  m.def("head_fits", &head_fits, py::arg("in_channels"), py::arg("middle_channels"), py::arg("out_channels"),
+        py::arg("shared_bytes"),
+        "Whether one CUDA kernel can run a branch of the head, in float16 or bfloat16, with as much shared memory.");
   m.def("forward", &numpy_forward, py::arg("x"), py::arg("program"), py::arg("weights"), py::arg("arena"),
         py::arg("arena_size"), py::arg("shape"), py::arg("out") = py::none(), py::arg("times") = py::none(),
         "Runs a program (leyolo.runtime) on x [N, H, W, C], float32 or (where the program begins with unit) uint8: "

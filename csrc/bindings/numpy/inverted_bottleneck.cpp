@@ -42,16 +42,18 @@ static py::array numpy_inverted_bottleneck(py::array const& x, Optional const& e
 }
 
 static bool numpy_bottleneck_fits(int in_channels, int middle_channels, int out_channels, int kernel, int stride,
-                                  bool expands, int64_t shared_bytes) {
-  return bottleneck_tile({1, 1, 1, in_channels, middle_channels, out_channels, kernel, stride, expands}, shared_bytes,
-                         1)
-             .warps > 0;
+                                  bool expands, int64_t shared_bytes, int stem_kernel, int stem_channels) {
+  BottleneckShape const shape{1, 1, 1, in_channels, middle_channels, out_channels, kernel, stride, expands};
+  return bottleneck_tile(shape, shared_bytes, 1).warps > 0 &&
+         (stem_kernel == 0 || bottleneck_stem_fits(shape, stem_kernel, stem_channels));
 }
 
 LEYOLO_NUMPY_OP(inverted_bottleneck) {
   m.def("bottleneck_fits", &numpy_bottleneck_fits, py::arg("in_channels"), py::arg("middle_channels"),
         py::arg("out_channels"), py::arg("kernel"), py::arg("stride"), py::arg("expands"), py::arg("shared_bytes"),
-        "Whether one CUDA kernel can run the whole block, in float16 or bfloat16, with as much shared memory.");
+        py::arg("stem_kernel") = 0, py::arg("stem_channels") = 0,
+        "Whether one CUDA kernel can run the whole block, in float16 or bfloat16, with as much shared memory; with a "
+        "convolution of an image in front where stem_kernel is not 0.");
   m.def("inverted_bottleneck", &numpy_inverted_bottleneck, py::arg("x"), py::arg("expand_weight").none(true),
         py::arg("expand_bias").none(true), py::arg("depthwise_weight"), py::arg("depthwise_bias").none(true),
         py::arg("project_weight"), py::arg("project_bias").none(true), py::kw_only(), py::arg("stride") = 1,

@@ -2,39 +2,13 @@
 #include "core/vectors.cuh"
 #include "ops/conv2d/conv2d_cuda.h"
 #include "ops/depthwise_conv2d/depthwise_images.h"
+#include "ops/forward/forward_cuda.h"
 #include "ops/forward/forward_steps.h"
-#include "ops/inverted_bottleneck/inverted_bottleneck_cuda.h"
 #include "ops/max_pool2d/max_pool2d_cuda.h"
 
 namespace leyolo {
 
 namespace {
-
-struct Batch {
-  char* input;
-  DType input_type, values;
-  char *arena, *output;
-  int64_t images, x_size, arena_size, y_size;
-  View const* weights;
-};
-
-// Where a step reads or writes, and how far the next image is.
-struct Place {
-  char* data;
-  DType type;
-  int64_t image;
-};
-
-Place place(int64_t space, int64_t offset, Batch const& b) {
-  if (space == kInput) return {b.input + offset * size_of(b.input_type), b.input_type, b.x_size};
-  if (space == kOutput) return {b.output + offset * size_of(DType::f32), DType::f32, b.y_size};
-  return {b.arena + offset * size_of(b.values), b.values, b.arena_size};
-}
-Place input_of(int64_t const* s, Batch const& b) { return place(s[kXSpace], s[kXOffset], b); }
-Place output_of(int64_t const* s, Batch const& b) { return place(s[kYSpace], s[kYOffset], b); }
-void const* residual_of(int64_t const* s, Batch const& b) {
-  return s[kResidualOffset] < 0 ? nullptr : b.arena + s[kResidualOffset] * size_of(b.values);
-}
 
 void conv2d_step(int64_t const* s, Batch const& b, Context const& context) {
   Place const x = input_of(s, b), y = output_of(s, b);
@@ -71,40 +45,6 @@ void depthwise_step(int64_t const* s, Batch const& b, Context const& context) {
        int(s[kOutHeight]), int(s[kOutWidth]), int(s[kXPitch]), int(s[kYPitch]), int(s[kInChannels]), int(s[kKernel]),
        int(s[kStride]), int(s[kPadding]), Activation(s[kActivation])},
       b.values, context);
-}
-
-// Returns the number of steps in it.
-int64_t block_step(int64_t const* block, Batch const& b, Context const& context) {
-  int64_t const count = block[kChainSteps];
-  int64_t const *const first = block + kStepFields, *const last = block + count * kStepFields,
-                       *const depthwise = last - kStepFields;
-  Place const x = input_of(first, b), y = output_of(last, b);
-  bottleneck_images_cuda({x.data,
-                          count == 3 ? b.weights[first[kWeight]].data : nullptr,
-                          b.weights[depthwise[kWeight]].data,
-                          b.weights[last[kWeight]].data,
-                          residual_of(last, b),
-                          y.data,
-                          b.images,
-                          x.image,
-                          y.image,
-                          b.arena_size,
-                          int(first[kHeight]),
-                          int(first[kWidth]),
-                          int(last[kOutHeight]),
-                          int(last[kOutWidth]),
-                          int(first[kXPitch]),
-                          int(last[kYPitch]),
-                          int(last[kResidualPitch]),
-                          int(first[kInChannels]),
-                          int(depthwise[kInChannels]),
-                          int(last[kOutChannels]),
-                          int(depthwise[kKernel]),
-                          int(depthwise[kStride]),
-                          int(depthwise[kPadding]),
-                          Activation(depthwise[kActivation])},
-                         b.values, context);
-  return count;
 }
 
 struct Upsample {

@@ -48,8 +48,11 @@ enum StepField : int {
 // threads.
 enum ChainField : int { kChainSteps = 1, kChainBand, kChainPieces, kChainWindows, kChainWindowSize };
 
-// The row in front of a block (CUDA only): the next `kChainSteps` steps, [1x1 convolution,] depthwise and 1x1
-// convolution, run as one kernel; what lies between them is in no memory (kWindow).
+// The row in front of a block (CUDA only): the next `kChainSteps` steps run as one kernel; what lies between them is in
+// no memory (kWindow, and what an upsampling writes). They are
+//   a bottleneck: [an upsampling, or a convolution of the image,] [1x1 convolution,] depthwise, 1x1 convolution;
+//   the head, for each of its levels: 1x1 convolution, two depthwise ones, and two 1x1 convolutions of parts of that;
+//   or three max pools, each of the one before it.
 
 // unit (CPU only): the input image to what the first layer reads. Float32 arena: bytes 0..255 to 0..1; floats are read
 // by the first layer itself. Bfloat16 arena: bytes, or floats 0..1, to 0..255 with a fourth channel of zeros

@@ -1,3 +1,5 @@
+#include "ops/forward/forward_check.h"
+
 #include <algorithm>
 
 #include "core/activation_math.h"
@@ -12,19 +14,6 @@
 
 namespace leyolo {
 
-namespace {
-
-constexpr int64_t kMostInChain = 16;
-
-struct Sizes {
-  bool cuda;
-  DType input, values;
-  int64_t x, y, arena;
-  View const* weights;
-  int64_t weight_count;
-};
-
-// `pixels` pixels of `channels` values with a pitch, from `offset`, must lie inside `size` values.
 void check_extent(int64_t step, char const* what, int64_t offset, int64_t pitch, int64_t pixels, int64_t channels,
                   int64_t size) {
   constexpr int64_t kLimit = int64_t(1) << 40;  // keeps the products below from overflowing
@@ -33,6 +22,10 @@ void check_extent(int64_t step, char const* what, int64_t offset, int64_t pitch,
   check(sane && offset + (pixels - 1) * pitch + channels <= size, "forward: step ", step, ": ", what, " of ", pixels,
         " pixels, pitch ", pitch, ", ", channels, " channels at ", offset, " does not fit into ", size, " values");
 }
+
+namespace {
+
+constexpr int64_t kMostInChain = 16;
 
 void check_residual(int64_t i, int64_t const* s, int64_t arena_size) {
   if (s[kResidualOffset] < 0) return;
@@ -47,7 +40,7 @@ int64_t addend_channels(int64_t const* s) {
   return Step(s[kKind]) == Step::depthwise ? s[kOutChannels] - s[kInChannels] : s[kOutChannels];
 }
 
-void check_addend(int64_t i, int64_t const* s, Sizes const& sizes) {
+void check_addend(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   if (s[kAddendOffset] < 0) return;
   bool const depthwise = Step(s[kKind]) == Step::depthwise;
   check(!sizes.cuda && (depthwise || sizes.values == DType::f32), "forward: step ", i,
@@ -62,7 +55,7 @@ void check_addend(int64_t i, int64_t const* s, Sizes const& sizes) {
   check_extent(i, "addend", s[kAddendOffset], s[kAddendPitch], height * width / 4, addend_channels(s), sizes.arena);
 }
 
-void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
+void check_weight(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   int64_t const w = s[kWeight], k = s[kKernel];
   check(w >= 0 && w < sizes.weight_count, "forward: step ", i, ": there is no weight ", w);
   bool const dense = Step(s[kKind]) == Step::conv2d, bf16 = sizes.values == DType::bf16 && !sizes.cuda;
@@ -80,7 +73,7 @@ void check_weight(int64_t i, int64_t const* s, Sizes const& sizes) {
 }
 
 // What the image becomes before the first layer.
-void check_unit(int64_t i, int64_t const* s, Sizes const& sizes) {
+void check_unit(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   check(!sizes.cuda, "forward: step ", i, ": on CUDA the first convolution reads the image itself");
   bool const bf16 = sizes.values == DType::bf16;
   check(bf16 ? s[kInChannels] == 3 && s[kOutChannels] == 4
@@ -92,8 +85,9 @@ void check_unit(int64_t i, int64_t const* s, Sizes const& sizes) {
         "forward: step ", i, ": unit reads a dense image and keeps its size");
 }
 
-// What the step computes, wherever it reads and writes.
-void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
+}  // namespace
+
+void check_shape(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   for (int f : {kHeight, kWidth, kOutHeight, kOutWidth, kInChannels, kOutChannels})
     check(s[f] > 0 && s[f] < (1 << 20), "forward: step ", i, ": sizes must be positive, got ", s[f]);
   for (int f : {kXPitch, kYPitch})
@@ -122,7 +116,7 @@ void check_shape(int64_t i, int64_t const* s, Sizes const& sizes) {
   check_weight(i, s, sizes);
 }
 
-void check_input(int64_t i, int64_t const* s, Sizes const& sizes) {
+void check_input(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   check(s[kXSpace] == kArena || s[kXSpace] == kInput, "forward: step ", i, ": unknown space of the input");
   bool const direct = sizes.cuda || (sizes.input == DType::f32 && sizes.values == DType::f32);
   check(s[kXSpace] != kInput ||
@@ -132,7 +126,7 @@ void check_input(int64_t i, int64_t const* s, Sizes const& sizes) {
                s[kXSpace] == kInput ? sizes.x : sizes.arena);
 }
 
-void check_output(int64_t i, int64_t const* s, Sizes const& sizes) {
+void check_output(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   check(s[kYSpace] == kArena || s[kYSpace] == kOutput, "forward: step ", i, ": unknown space of the output");
   bool const convolves = Step(s[kKind]) == Step::conv2d || Step(s[kKind]) == Step::depthwise;
   check(s[kYSpace] == kArena || convolves || sizes.values == DType::f32, "forward: step ", i,
@@ -141,11 +135,13 @@ void check_output(int64_t i, int64_t const* s, Sizes const& sizes) {
                s[kYSpace] == kOutput ? sizes.y : sizes.arena);
 }
 
+namespace {
+
 // Two ranges of the arena.
 bool apart(int64_t a, int64_t a_size, int64_t b, int64_t b_size) { return a + a_size <= b || b + b_size <= a; }
 
 // Returns the number of steps.
-int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, Sizes const& sizes) {
+int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, ProgramSizes const& sizes) {
   int64_t const count = chain[kChainSteps], band = chain[kChainBand], pieces = chain[kChainPieces],
                 size = chain[kChainWindowSize];
   check(count > 1 && count <= kMostInChain && first + count < steps, "forward: step ", first, ": a chain of ", count,
@@ -198,46 +194,11 @@ int64_t check_chain(int64_t first, int64_t steps, int64_t const* chain, Sizes co
   return count;
 }
 
-// Returns the number of steps. Whether the kernel takes these sizes is its own affair.
-int64_t check_block(int64_t first, int64_t steps, int64_t const* block, Sizes const& sizes) {
-  int64_t const count = block[kChainSteps];
-  check(sizes.cuda && sizes.values != DType::f32, "forward: step ", first,
-        ": blocks are for CUDA and maps in float16 or bfloat16, got ", sizes.values);
-  check((count == 2 || count == 3) && first + count < steps, "forward: step ", first, ": a block of ", count,
-        " steps, expected 2 or 3, all in the program");
-  for (int64_t j = 1; j <= count; ++j) {
-    int64_t const i = first + j;
-    int64_t const *const s = block + j * kStepFields, *const before = s - kStepFields;
-    bool const depthwise = j == count - 1;
-    check(Step(s[kKind]) == (depthwise ? Step::depthwise : Step::conv2d) &&
-              (depthwise || (s[kKernel] == 1 && s[kStride] == 1)),
-          "forward: step ", i, ": a block is [1x1 convolution,] depthwise, 1x1 convolution, got kind ", s[kKind],
-          ", kernel ", s[kKernel], ", stride ", s[kStride]);
-    check_shape(i, s, sizes);
-    check(
-        j == count ? s[kActivation] == 0 : s[kResidualOffset] < 0 && s[kActivation] == block[kStepFields + kActivation],
-        "forward: step ", i, ": the residual of a block comes last, and its last step has no activation");
-    if (j == 1) {
-      check(s[kXSpace] == kArena, "forward: step ", i, ": a block reads the arena");
-      check_input(i, s, sizes);
-    } else {
-      check(s[kXSpace] == kWindow && before[kYSpace] == kWindow && s[kHeight] == before[kOutHeight] &&
-                s[kWidth] == before[kOutWidth] && s[kInChannels] == before[kOutChannels],
-            "forward: step ", i, ": must read what step ", i - 1, " writes");
-    }
-    if (j == count) {
-      check(s[kYSpace] == kArena, "forward: step ", i, ": a block writes to the arena");
-      check_output(i, s, sizes);
-    }
-  }
-  return count;
-}
-
 }  // namespace
 
 void check_program(View program, Device device, DType input, DType values, int64_t x_size, int64_t y_size,
                    int64_t arena_size, View const* weights, int64_t weight_count) {
-  Sizes const sizes{device == Device::cuda, input, values, x_size, y_size, arena_size, weights, weight_count};
+  ProgramSizes const sizes{device == Device::cuda, input, values, x_size, y_size, arena_size, weights, weight_count};
   int64_t const steps = program.shape[0];
   for (int64_t i = 0; i < steps; ++i) {
     int64_t const* const s = program.as<int64_t>() + i * kStepFields;

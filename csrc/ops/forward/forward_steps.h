@@ -18,6 +18,11 @@ struct Memory {
 void check_program(View program, Device device, DType input, DType values, int64_t x_size, int64_t y_size,
                    int64_t arena_size, View const* weights, int64_t weight_count);
 
+// What the steps of a Step::block are together: its first `kChainSteps` rows must exist.
+enum class Block { bottleneck, head, pools };
+constexpr int kHeadSteps = 5;  // of one level
+Block block_kind(int64_t const* block);
+
 // Runs the step at `row`, or the whole chain that starts there.
 void run_step(int64_t const* row, Memory const& memory, Context const& context);
 

@@ -26,8 +26,19 @@ BottleneckTile bottleneck_tile(BottleneckShape const& shape, int64_t shared, int
 // Bytes of a tile's shared memory.
 int64_t bottleneck_shared(BottleneckShape const& shape, int warps, int rows, int columns);
 
+// Whether the kernel takes a convolution of an image of `channels` in front of the block: its windows are one slice,
+// and its weights fit where the expanded map will be.
+bool bottleneck_stem_fits(BottleneckShape const& shape, int kernel, int channels);
+
+// The convolution of an image [height, width, channels], dense, in front of a block, with the block's activation.
+struct BottleneckStemLayer {
+  void const* packed = nullptr;  // conv2d_pack on CUDA; null: there is none
+  DType type = DType::f32;       // of the image: that of the block; float32 0..1; or bytes that become 0..1
+  int height = 0, width = 0, channels = 0, kernel = 0, stride = 0, padding = 0;
+};
+
 struct BottleneckImages {
-  void const* x;                                     // [height, width, in_channels]
+  void const* x;                                     // [height, width, in_channels]; with a stem, the image
   void const* expand;                                // conv2d_pack on CUDA, or null
   void const* depthwise;                             // depthwise_pack_cuda
   void const* project;                               // conv2d_pack on CUDA
@@ -38,6 +49,11 @@ struct BottleneckImages {
   int x_pitch, y_pitch, residual_pitch;  // values from pixel to pixel; rows follow without a gap
   int in_channels, middle_channels, out_channels, kernel, stride, padding;
   Activation activation;  // of the first two convolutions
+  // The first `low_channels` channels of x are those of `low` [height / 2, width / 2, low_channels], nearest neighbour.
+  void const* low = nullptr;
+  int64_t low_image = 0;
+  int low_pitch = 0, low_channels = 0;
+  BottleneckStemLayer stem{};
 
   BottleneckShape shape() const {
     return {images,       out_height, out_width, in_channels,      middle_channels,

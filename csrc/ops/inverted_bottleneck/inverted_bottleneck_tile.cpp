@@ -17,6 +17,13 @@ int64_t bottleneck_shared(BottleneckShape const& s, int warps, int rows, int col
   return 2 * stage + (s.expands ? up(pixels, 16) * (2 * x_row + 1) : 0) + up(pixels, 16) * 64 + warps * 16 * 80;
 }
 
+bool bottleneck_stem_fits(BottleneckShape const& s, int kernel, int channels) {
+  // Of the smallest tile, 2 x 4: rows of 32 values for each pixel, and of 40 for each of 32 channels.
+  int const pixels = (s.stride + s.kernel) * (3 * s.stride + s.kernel);
+  return s.expands && s.in_channels <= 32 && s.out_channels <= 32 && kernel > 0 && channels > 0 &&
+         kernel * kernel * channels <= 32 && 32 * pixels >= 32 * 40;
+}
+
 BottleneckTile bottleneck_tile(BottleneckShape const& s, int64_t shared, int multiprocessors) {
   bool const taken = (s.kernel == 3 || s.kernel == 5) && (s.stride == 1 || s.stride == 2) && s.in_channels % 8 == 0 &&
                      s.middle_channels % 8 == 0 && s.out_channels % 8 == 0 && s.out_channels <= 128;

@@ -110,9 +110,8 @@ class Loader:
         # A worker that is gone shows in what torch says, or in a pipe that ends.
         if isinstance(error, OSError | EOFError) or "exited unexpectedly" in text or "is killed by signal" in text:
             first = (text or type(error).__name__).splitlines()[0]
-            return (
-                f"a loader worker ended, most often for lack of memory ({first})\nUse fewer workers, or a smaller batch"
-            )
+            text = f"a loader worker ended, most often for lack of memory ({first})"
+            return f"{text}\nUse fewer workers, or a smaller batch"
         return text
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leyolo._C as C
-from leyolo.runtime.program import ARENA, CONV2D, DEPTHWISE, NONE, Step
+from leyolo.runtime.program import ARENA, CONV2D, DEPTHWISE, INPUT, MAX_POOL, NONE, OUTPUT, UPSAMPLE2X, Step
 
 Floats = NDArray[np.float32]
 
@@ -53,26 +53,97 @@ def pack_depthwise(weight: Floats, bias: Floats, dtype: str) -> Floats:
 
 
 def blocks(steps: Sequence[Step], gpu: Gpu, dtype: str) -> list[tuple[int, int]]:
-    """First and last step of every inverted bottleneck that is one kernel."""
+    """First and last step of all that is one kernel together: inverted bottlenecks, the head, chained pools."""
     found: list[tuple[int, int]] = []
-    if dtype == "float32" or not gpu.fuse:
-        return found
-    for i, step in enumerate(steps[:-1]):
-        if step.kind != DEPTHWISE or not _feeds(steps, i):
-            continue
-        expands = i > 0 and _pointwise(steps[i - 1]) and _feeds(steps, i - 1)
-        expands = expands and steps[i - 1].activation == step.activation and steps[i - 1].residual is None
-        first, last = steps[i - 1] if expands else step, steps[i + 1]
-        shape = (first.x.channels, step.x.channels, last.y.channels, step.kernel, step.stride)
-        if (
-            _pointwise(last)
-            and last.activation == NONE
-            and first.x.buffer.space == last.y.buffer.space == ARENA
-            and all(s is None or _whole_vectors(s) for s in (first.x, last.y, last.residual))
-            and C.bottleneck_fits(*shape, expands, gpu.shared_bytes)
-        ):
-            found.append((i - 1 if expands else i, i + 1))
+    i = 0
+    while gpu.fuse and i < len(steps):
+        length = _pools(steps, i, 4 if dtype == "float32" else 8)
+        if not length and dtype != "float32":
+            length = _head(steps, i, gpu) or _bottleneck(steps, i, gpu)
+        if length:
+            found.append((i, i + length - 1))
+        i += length or 1
     return found
+
+
+def _pools(steps: Sequence[Step], i: int, width: int) -> int:
+    """Three pools of kernel 5, each of the one before it; ``width``: values of a vector."""
+    chain = steps[i : i + 3]
+    fits = len(chain) == 3 and all(
+        (s.kind, s.kernel, s.x.buffer.space) == (MAX_POOL, 5, ARENA) and _whole_vectors(s.x, width) for s in chain
+    )
+    return 3 if fits and chain[0].y == chain[1].x and chain[1].y == chain[2].x else 0
+
+
+def _head(steps: Sequence[Step], i: int, gpu: Gpu) -> int:
+    """All levels of the leyolo head that follow one another from step i."""
+    length = 0
+    while length < 4 * _LEVEL and _level(steps, i + length, gpu):
+        length += _LEVEL
+    return length
+
+
+_LEVEL = 5  # steps: 1x1, depthwise, depthwise, 1x1 of the box branch, 1x1 of the class branch
+
+
+def _level(steps: Sequence[Step], i: int, gpu: Gpu) -> bool:
+    if len(steps) < i + _LEVEL:
+        return False
+    first, *filters, box, cls = steps[i : i + _LEVEL]
+    return (
+        all(_pointwise(s) for s in (first, box, cls))
+        and all((s.kind, s.kernel, s.stride, s.activation) == (DEPTHWISE, 3, 1, first.activation) for s in filters)
+        and _feeds(steps, i)
+        and _feeds(steps, i + 1)
+        and box.x.buffer is cls.x.buffer is filters[1].y.buffer
+        and cls.x.buffer.last == i + _LEVEL - 1
+        and first.x.buffer.space == ARENA
+        and first.residual is None
+        and _whole_vectors(first.x)
+        and all(
+            s.activation == NONE
+            and s.residual is None
+            and s.y.buffer.space == OUTPUT
+            and s.x.start % 8 == 0
+            and C.head_fits(first.x.channels, s.x.channels, s.y.channels, gpu.shared_bytes)
+            for s in (box, cls)
+        )
+    )
+
+
+def _bottleneck(steps: Sequence[Step], i: int, gpu: Gpu) -> int:
+    """[An upsampling, or a convolution of the image,] [1x1 convolution,] depthwise, 1x1 convolution."""
+    step = steps[i]
+    if step.kind == UPSAMPLE2X and i + 1 < len(steps):
+        x, y = steps[i + 1].x, step.y
+        first_channels = x.buffer is y.buffer and x.start == y.start and x.channels >= y.channels
+        length = _body(steps, i + 1, gpu) if first_channels and _whole_vectors(step.x) and _whole_vectors(y) else 0
+        alone = all(y.buffer is not s.buffer or s.start >= y.channels for t in steps[i + 2 :] for s in t.slots)
+        return 1 + length if length and alone and steps[i + length].residual is None else 0
+    if step.kind == CONV2D and step.x.buffer.space == INPUT:
+        length = _body(steps, i + 1, gpu, step) if _feeds(steps, i) else 0
+        return 1 + length if length == 3 else 0
+    return _body(steps, i, gpu)
+
+
+def _body(steps: Sequence[Step], i: int, gpu: Gpu, stem: Step | None = None) -> int:
+    """A bottleneck whose first step is i; ``stem``: the convolution in front of it that is to be part of its kernel."""
+    expands = i + 1 < len(steps) and _pointwise(steps[i]) and _feeds(steps, i) and steps[i].residual is None
+    at = i + 1 if expands else i
+    if len(steps) < at + 2 or steps[at].kind != DEPTHWISE or not _feeds(steps, at):
+        return 0
+    first, filtering, last = steps[i], steps[at], steps[at + 1]
+    shape = (first.x.channels, filtering.x.channels, last.y.channels, filtering.kernel, filtering.stride)
+    given = (stem.kernel, stem.x.channels) if stem else (0, 0)
+    fits = (
+        _pointwise(last)
+        and last.activation == NONE
+        and first.activation == filtering.activation == (stem or first).activation
+        and first.x.buffer.space == last.y.buffer.space == ARENA
+        and all(s is None or _whole_vectors(s) for s in (first.x, last.y, last.residual))
+        and C.bottleneck_fits(*shape, expands, gpu.shared_bytes, *given)
+    )
+    return at + 2 - i if fits else 0
 
 
 def _pointwise(step: Step) -> bool:
@@ -81,6 +152,8 @@ def _pointwise(step: Step) -> bool:
 
 def _feeds(steps: Sequence[Step], i: int) -> bool:
     """Whether all of step i's output goes into step i + 1, and nowhere else."""
+    if i + 1 >= len(steps):
+        return False
     y = steps[i].y
     return (
         steps[i + 1].x == y
@@ -91,5 +164,5 @@ def _feeds(steps: Sequence[Step], i: int) -> bool:
     )
 
 
-def _whole_vectors(slot: Any) -> bool:
-    return bool(slot.start % 8 == 0 and slot.buffer.channels % 8 == 0)
+def _whole_vectors(slot: Any, width: int = 8) -> bool:
+    return bool(slot.start % width == slot.channels % width == slot.buffer.channels % width == 0)

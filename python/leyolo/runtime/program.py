@@ -204,11 +204,13 @@ class Builder:
         return Program(np.array(rows, np.int64), max(size, 1), shape, tuple(names))
 
     def _into_windows(self, first: int, last: int) -> None:
-        """These steps run side by side: what they read and write lives as long as all of them."""
+        """These steps run side by side: what they read and write lives as long as all of them; maps that nobody else
+        reads are in no arena."""
         steps = self.steps[first : last + 1]
-        for step in steps[:-1]:
-            step.y.buffer.space = WINDOW
-            self.buffers.remove(step.y.buffer)
+        for buffer in [step.y.buffer for step in steps]:
+            if buffer.space == ARENA and first <= buffer.first and buffer.last <= last:
+                buffer.space = WINDOW
+                self.buffers.remove(buffer)
         for step in steps:
             for slot in step.slots:
                 slot.buffer.first = min(slot.buffer.first, first)

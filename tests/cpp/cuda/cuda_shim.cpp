@@ -225,6 +225,7 @@ void run_block() {
     Fiber& fiber = *pool[(cursor + i) % pool.size()];
     fiber.index = {i % grid.block.x, i / grid.block.x % grid.block.y, i / (grid.block.x * grid.block.y)};
     fiber.rank = i, fiber.fenced = false, fiber.atomic = nullptr;
+    fiber.copies.clear(), fiber.copy_group = 0;
     ready.push_back(&fiber);
   }
   cursor += n;

@@ -23,15 +23,26 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
+#include <vector>
 
 namespace shim {
+
+struct Copy {
+  void* to;
+  void const* from;
+  bool valid;
+  unsigned group;
+};
 
 struct Thread {
   uint3 index{};
   unsigned rank = 0;  // within the block
   bool fenced = false;
-  void* atomic = nullptr;  // the last one since then
+  void* atomic = nullptr;    // the last one since then
+  std::vector<Copy> copies;  // asynchronous ones that nobody has waited for
+  unsigned copy_group = 0;
 };
 
 struct Grid {
@@ -87,6 +98,23 @@ class Exchange {
  private:
   Group* group_;
 };
+
+// An asynchronous copy of 16 bytes takes effect as late as it may: until the thread waits, its target holds 0xff.
+inline void copy_async(void* to, void const* from, bool valid) {
+  std::memset(to, 0xff, 16);
+  running->copies.push_back({to, from, valid, running->copy_group});
+}
+// Does the copies of all closed groups but the last `groups`.
+inline void copy_async_wait(unsigned groups) {
+  std::erase_if(running->copies, [&](Copy const& c) {
+    if (c.group + groups >= running->copy_group) return false;
+    if (c.valid)
+      std::memcpy(c.to, c.from, 16);
+    else
+      std::memset(c.to, 0, 16);
+    return true;
+  });
+}
 
 }  // namespace shim
 

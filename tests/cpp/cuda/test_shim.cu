@@ -2,7 +2,7 @@
 #include <numeric>
 
 #include "check.h"
-#include "core/cuda.cuh"
+#include "core/mma.cuh"
 #include "on_cuda.h"
 
 using namespace leyolo;
@@ -112,6 +112,23 @@ __global__ void whole_warp(float* out) {
   out[threadIdx.x] = sum;
 }
 
+// What a thread sees of its own two groups of copies: before any wait, after one group, after both.
+__global__ void copies(uint4 const* x, uint4* seen) {
+  LEYOLO_SHARED(uint4, to, 3 * 32);
+  uint4* const mine = to + 3 * threadIdx.x;
+  copy16_async(mine, x, true);
+  copy_async_commit();
+  copy16_async(mine + 1, x + 1, true);
+  copy16_async(mine + 2, x + 2, false);
+  copy_async_commit();
+  uint4* const from = seen + 5 * threadIdx.x;
+  from[0] = mine[0];
+  copy_async_wait<1>();
+  from[1] = mine[0], from[2] = mine[1];
+  copy_async_wait<0>();
+  from[3] = mine[1], from[4] = mine[2];
+}
+
 __global__ void maths(float* out, float4 const* vectors) {
   float4 const v = __ldg(vectors);
   float const values[] = {__fmul_rn(v.x, v.y),
@@ -207,6 +224,14 @@ TEST(shim_exchanges_in_a_warp) {
   float out[64];
   LEYOLO_LAUNCH(whole_warp, 1, 64, 0, nullptr, out);
   for (int t = 0; t < 64; ++t) CHECK(out[t] == (t < 32 ? 3 * 496 : 3 * 1520));
+}
+
+TEST(shim_copies_no_sooner_than_a_thread_waits) {
+  uint4 const x[] = {{1, 2, 3, 4}, {5, 6, 7, 8}, {9, 9, 9, 9}};
+  std::vector<uint4> seen(5 * 32);
+  LEYOLO_LAUNCH(copies, 1, 32, 0, nullptr, x, seen.data());
+  unsigned const late = 0xffffffffu, expected[] = {late, 1, late, 5, 0};
+  for (unsigned i = 0; i < seen.size(); ++i) CHECK(seen[i].x == expected[i % 5]);
 }
 
 TEST(shim_has_cudas_maths) {

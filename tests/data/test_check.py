@@ -1,0 +1,83 @@
+"""What ``leyolo data check`` and ``stats`` find."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from annotated import ANNOTATION, write_coco, write_voc, write_yolo
+from leyolo.data import read
+from leyolo.data.check import check, parts, plot_statistics, statistics
+from leyolo.data.splits import splits
+from leyolo.errors import MissingDependencyError
+
+CAT, DOG = ("cat", (10, 20, 50, 60)), ("dog", (0, 0, 100, 120))
+
+
+def test_splits(tmp_path: Path) -> None:
+    lists = {name: ["a"] for name in ("trainval", "test", "val", "train", "cat_train")}
+    assert splits(write_voc(tmp_path / "v", {"a": [CAT]}, **lists)) == ["train", "val", "test"]
+    assert splits(write_voc(tmp_path / "w", {"a": [CAT]}, mine=["a"])) == ["mine"]
+    assert splits(write_voc(tmp_path / "x", {"a": [CAT]})) == ["all"]
+    assert splits(write_yolo(tmp_path / "y", {"valid": {"a": ""}, "train": {"b": ""}})) == ["train", "val"]
+    assert splits(write_coco(tmp_path)) == ["all"]
+
+
+def test_check_reads_all_splits_and_pictures(tmp_path: Path) -> None:
+    folder = write_voc(tmp_path / "v", {"a": [CAT], "b": [DOG], "c": [CAT]}, train=["a", "b"], val=["c"])
+    pictures = folder / "JPEGImages"
+    shutil.copy(pictures / "a.jpg", pictures / "c.jpg")
+    # Whole to its end, but with a hole: only decoding shows it.
+    content = bytearray((pictures / "b.jpg").read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 400] = b"\xff\xd8" * 200
+    (pictures / "b.jpg").write_bytes(content)
+    ticks: list[int] = []
+    train, val = check(folder, progress=lambda done, total: ticks.append(done))
+    assert (ticks, train.split, val.split) == ([1, 2, 3], "train", "val")
+    assert train.dataset.names == val.dataset.names == ("cat", "dog")
+    assert [(p.where, p.costs) for p in train.problems] == [("picture b.jpg", "picture")]
+    assert [str(p) for p in val.problems] == ["val: picture c.jpg: is the same file as a.jpg of train"]
+    (alone,) = check(folder, split="val")
+    assert alone.problems == ()
+
+
+def test_statistics(tmp_path: Path) -> None:
+    annotations = [
+        ANNOTATION,
+        ANNOTATION | {"id": 2, "bbox": [0, 0, 10, 10], "iscrowd": 1},
+        ANNOTATION | {"id": 3, "category_id": 5, "bbox": [0, 0, 150, 100]},
+    ]
+    found = statistics(read(write_coco(tmp_path, annotations=annotations), split="val"))
+    assert found["classes"] == {"tvmonitor": {"objects": 2, "images": 1}, "person": {"objects": 1, "images": 1}}
+    assert found["sizes"] == {"small": 1, "medium": 1, "large": 1}
+    assert (found["images"], found["objects"], found["images_without_objects"], found["crowd"]) == (2, 3, 1, 1)
+    assert found["objects_per_image"] == {"mean": 1.5, "most": 3}
+    assert found["width"]["50"] == 40
+    assert found["image_height"]["100"] == 150
+    nothing = statistics(read(write_coco(tmp_path, annotations=[]), split="val"))
+    assert (nothing["objects"], nothing["width"]) == (0, {})
+
+
+def test_the_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    folder = write_voc(tmp_path / "v", {"a": [CAT], "b": [DOG], "c": []}, train=["a", "b"], val=["c"])
+    plot_statistics(parts(folder), tmp_path / "p" / "stats.png")
+    with Image.open(tmp_path / "p" / "stats.png") as image:
+        assert np.ptp(np.asarray(image.convert("L"))) > 200
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'leyolo\[val\]'"):
+        plot_statistics(parts(folder), tmp_path / "stats.png")
+
+
+def test_real_data(shared: Path) -> None:
+    found = check(shared / "data" / "bccd")
+    assert [(p.split, len(p.dataset), len(p.problems)) for p in found] == [
+        ("train", 205, 1),
+        ("val", 87, 1),
+        ("test", 72, 0),
+    ]
