@@ -126,8 +126,8 @@ benchmark() { # name of the results, options
   shift
   "$PYTHON" benchmarks/gpu/run.py --device "$DEVICE" "$@" --json "$OUT/$name.json" --markdown "$OUT/$name.md"
 }
-stage_headline() { benchmark headline --quick --limit 60; }
-stage_bench() { benchmark bench; }
+stage_headline() { benchmark headline --quick --limit 60 --budget 140; }
+stage_bench() { benchmark bench --budget "$([ "$DEVICE" = cpu ] && echo 590 || echo 190)"; }
 stage_memcheck() { sanitize memcheck; }
 stage_racecheck() { sanitize racecheck; }
 

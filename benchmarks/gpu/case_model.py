@@ -1,4 +1,4 @@
-"""The whole network, pixels to logits, and pixels to boxes."""
+"""The whole network, pixels to logits, and pixels to boxes; beside torch.compile: case_model_compiled.py."""
 
 from __future__ import annotations
 
@@ -63,9 +63,6 @@ def cases(device: str, quick: bool) -> Iterator[GpuCase]:
     staged = FusedNetwork(weights, name, device=device, gpu=Gpu(fuse=False) if on_gpu else None)
     eager, folded = (to_torch(weights).eval().to(device, dtype, memory_format=torch.channels_last) for _ in range(2))
     folded.fold()
-    compiled: Any = None
-    if on_gpu and not quick:
-        compiled = torch.compile(folded, mode="max-autotune-no-cudagraphs", dynamic=False)
     largest = float(module(eager, torch.rand(1, 3, size, size, device=device, dtype=dtype))().abs().max())
     for images in (1, 8, 32, 64) if on_gpu else (1, 2):
         x = torch.rand(images, 3, size, size, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
@@ -75,8 +72,6 @@ def cases(device: str, quick: bool) -> Iterator[GpuCase]:
             "torch eager": module(eager, x),
             "torch eager, BatchNorm folded": module(folded, x),
         }
-        if compiled is not None:
-            contestants["torch.compile"] = module(compiled, x)
         yield GpuCase(
             name=f"nano forward {images} x {size}",
             contestants=contestants,
@@ -85,27 +80,40 @@ def cases(device: str, quick: bool) -> Iterator[GpuCase]:
             tolerance=0.03 * largest,  # a few units in the last place of float16 in the largest logits
             headline=images in (1, 64),
         )
-    settings = Settings(conf=0.25)
+    plain = GpuEngine(weights, device, name)
+    graphed = GpuEngine(weights, device, name, cuda_graph=True) if on_gpu else None
+    settings = Settings(conf=0.25, imgsz=size)
+
+    def hosted(boxes: Callable[[GpuEngine], Any], pixels: np.ndarray) -> dict[str, Any]:
+        return {"graph, from and to the host": partial(_boxes, boxes(graphed), pixels, settings)} if graphed else {}
+
     for images in (1, 64) if on_gpu else (1,):
-        pixels = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
-        made = {False: GpuEngine(weights, device, name)}
-        if on_gpu:
-            made[True] = GpuEngine(weights, device, name, cuda_graph=True)
-        on_device = torch.from_numpy(pixels).to(device)
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8)
+        height, width = (720, 1280) if on_gpu else (24, 40)
+        pictures = rng.integers(0, 256, (images, height, width, 3), dtype=np.uint8)
         yield GpuCase(
             name=f"nano pixels to boxes {images} x {size}",
             contestants={
-                OURS: partial(_stages, made[False], on_device, settings),
-                **({"graph, from and to the host": partial(_boxes, made[True], pixels, settings)} if on_gpu else {}),
+                OURS: partial(_stages, plain.stages, torch.from_numpy(pixels).to(device), settings),
+                **hosted(lambda engine: engine.boxes, pixels),
+            },
+            headline=True,
+        )
+        yield GpuCase(
+            name=f"nano pictures to boxes {images} x {height} x {width}",
+            contestants={
+                OURS: partial(_stages, plain.picture_stages, torch.from_numpy(pictures).to(device), settings),
+                **hosted(lambda engine: engine.pictures, pictures),
             },
             headline=True,
         )
 
 
-def _stages(engine: GpuEngine, x: Tensor, settings: Settings) -> Tensor:
+def _stages(stages: Callable[[Tensor, Settings], Tensor], x: Tensor, settings: Settings) -> Tensor:
     with torch.inference_mode():
-        return engine.stages(x, settings)
+        return stages(x, settings)
 
 
-def _boxes(engine: GpuEngine, pixels: np.ndarray, settings: Settings) -> Tensor:
-    return torch.tensor([len(boxes) for boxes, _, _ in engine.boxes(pixels, settings)])
+def _boxes(boxes: Callable[..., list[Any]], pixels: np.ndarray, settings: Settings) -> Tensor:
+    return torch.tensor([len(found) for found, _, _ in boxes(pixels, settings)])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import leyolo._C as C
 from leyolo.models.config import CONFIGS
@@ -156,6 +158,62 @@ def test_boxes_of_the_whole_pipeline(settings: Settings, official: Checkpoint, s
     assert np.allclose(scores, expected_scores, atol=1e-4)
 
 
+@needs_kernels
+@pytest.mark.parametrize("rect", [False, True])
+@pytest.mark.parametrize("shapes", [[(70, 100)], [(200, 90), (200, 90)], [(64, 64), (30, 50)]], ids=str)
+def test_pictures_are_letterboxed_by_the_engine(
+    shapes: list[tuple[int, int]], rect: bool, official: Checkpoint
+) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    settings = Settings(imgsz=96, rect=rect, conf=0.001, max_det=20)
+    engine = GpuEngine(official, DEVICE, "float16")
+    taken = Pipeline(engine, num_classes=80)(images, settings)
+    engine.takes_pictures = lambda shape: False  # type: ignore[method-assign]
+    for ours, theirs in zip(taken, Pipeline(engine, num_classes=80)(images, settings), strict=True):
+        assert len(ours.boxes) > 0
+        assert np.array_equal(ours.boxes, theirs.boxes)
+        assert np.array_equal(ours.scores, theirs.scores)
+        assert np.array_equal(ours.labels, theirs.labels)
+
+
+class _Waits(TorchDispatchMode):
+    """Fails where the host would wait for the device, or where a size depends on data: what a graph cannot hold."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.overloadpacket not in {
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.masked_select,
+            torch.ops.aten.is_nonzero,
+            torch.ops.aten.equal,
+            torch.ops.aten.repeat_interleave,
+            torch.ops.aten._to_copy if "cpu" in str((kwargs or {}).get("device")) else None,
+        }, func
+        return func(*args, **(kwargs or {}))
+
+
+@needs_kernels
+@pytest.mark.parametrize("head", ["leyolo", "yolox"])
+def test_from_picture_to_boxes_nothing_waits(head: str) -> None:
+    engine = GpuEngine(from_torch(build("n", 20, head).eval()), DEVICE, "float16")
+    x = torch.randint(0, 256, (2, 50, 70, 3), dtype=torch.uint8, device=DEVICE)
+    settings = Settings(imgsz=64, conf=0.001, classes=(1, 7))
+    with torch.inference_mode():
+        expected = engine.picture_stages(x, settings)  # makes the constants
+        with _Waits():
+            found = engine.picture_stages(x, settings)
+    assert torch.equal(found, expected)
+
+
+def test_a_graph_is_recorded_for_a_size_that_comes_again(official: Checkpoint) -> None:
+    engine = GpuEngine(official, DEVICE, "float32", cuda_graph=True)
+    assert [engine.takes_pictures((1, side, 8, 3)) for side in (1, 2, 1, 2, 3)] == [False, False, True, True, False]
+    for side in range(10, 20):
+        engine.takes_pictures((1, side, 8, 3))
+    assert not engine.takes_pictures((1, 1, 8, 3))  # forgotten
+
+
 @pytest.mark.cuda
 def test_a_captured_graph_gives_the_same_boxes(official: Checkpoint) -> None:
     x = np.ascontiguousarray(pixels(2, 3, 96, 64).permute(0, 2, 3, 1).cpu().numpy())
@@ -166,6 +224,8 @@ def test_a_captured_graph_gives_the_same_boxes(official: Checkpoint) -> None:
             assert np.array_equal(a, d)
             assert np.array_equal(b, e)
             assert np.array_equal(c, f)
+        for found, expected in zip(graphed.pictures(x, settings), plain.pictures(x, settings), strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
         x = np.ascontiguousarray(x[:, ::-1])
 
 

@@ -206,62 +206,78 @@ __device__ __forceinline__ void before_activation(T const* gradient, T const* x,
   }
 }
 
+// A sum and what rounding has left over of it (Knuth, TAOCP 2, 4.2.2).
+template <class A>
+struct Total {
+  A sum = 0, rest = 0;
+
+  __device__ __forceinline__ void add(A x) {
+    A const after = sum + x, added = after - sum;
+    if constexpr (std::is_same_v<A, float>) rest += (sum - (after - added)) + (x - added);
+    sum = after;
+  }
+  __device__ double value() const { return double(sum) + double(rest); }
+};
+
+// Sums of the blocks in float64.
 template <class T, int WIDTH, class A = typename Channels<T, WIDTH>::A>
 __global__ void __launch_bounds__(kThreads)
     norm_gradient_sums(T const* __restrict__ gradient, T const* __restrict__ x, A const* __restrict__ weight,
                        A const* __restrict__ bias, A const* __restrict__ mean, A const* __restrict__ variance,
-                       A* __restrict__ partial, double eps, Activation activation, Plan plan) {
-  LEYOLO_SHARED(A, part, 2 * WIDTH * kThreads);
+                       double* __restrict__ partial, double eps, Activation activation, Plan plan) {
+  LEYOLO_SHARED(double, part, 2 * WIDTH * kThreads);
   Place const at(plan);
-  A sum[WIDTH] = {}, product[WIDTH] = {};
+  Total<A> sum[WIDTH], product[WIDTH];
   if (at.used) {
     Affine<A, WIDTH> const affine(weight, bias, mean, variance, eps, at.channel);
     before_activation<T, WIDTH>(gradient, x, affine, activation, plan, at,
                                 [&](int64_t, A const(&dz)[WIDTH], A const(&centred)[WIDTH]) {
 #pragma unroll
                                   for (int v = 0; v < WIDTH; ++v) {
-                                    sum[v] += dz[v];
-                                    product[v] += dz[v] * centred[v] * affine.inverse[v];
+                                    sum[v].add(dz[v]);
+                                    product[v].add(dz[v] * centred[v]);
                                   }
                                 });
   }
 #pragma unroll
   for (int v = 0; v < WIDTH; ++v) {
-    part[2 * v * kThreads + threadIdx.x] = sum[v];
-    part[(2 * v + 1) * kThreads + threadIdx.x] = product[v];
+    part[2 * v * kThreads + threadIdx.x] = sum[v].value();
+    part[(2 * v + 1) * kThreads + threadIdx.x] = product[v].value();
   }
   __syncthreads();
   if (at.beside > 0 || !at.used) return;
   for (int v = 0; v < WIDTH; ++v) {
-    for (int t = int(threadIdx.x) + plan.lanes; t < kThreads; t += plan.lanes) {
-      sum[v] += part[2 * v * kThreads + t];
-      product[v] += part[(2 * v + 1) * kThreads + t];
+    double all = 0, products = 0;
+    for (int t = int(threadIdx.x); t < kThreads; t += plan.lanes) {
+      all += part[2 * v * kThreads + t];
+      products += part[(2 * v + 1) * kThreads + t];
     }
-    A* const to = partial + int64_t(at.chunk) * 2 * plan.channels + at.channel + v;
-    to[0] = sum[v], to[plan.channels] = product[v];
+    double* const to = partial + int64_t(at.chunk) * 2 * plan.channels + at.channel + v;
+    to[0] = all, to[plan.channels] = products;
   }
 }
 
 // sums [2, channels]: sum of dz, sum of dz times the normalised x.
 template <class A>
 __global__ void __launch_bounds__(kThreads)
-    norm_gradient_finish(A const* __restrict__ partial, A* __restrict__ sums, A* __restrict__ weight_gradient,
-                         A* __restrict__ bias_gradient, Plan plan) {
-  LEYOLO_SHARED(A, part, 2 * kThreads);
+    norm_gradient_finish(double const* __restrict__ partial, A const* __restrict__ variance, double* __restrict__ sums,
+                         A* __restrict__ weight_gradient, A* __restrict__ bias_gradient, double eps, Plan plan) {
+  LEYOLO_SHARED(double, part, 2 * kThreads);
   int const slice = int(threadIdx.x) / 32, c = int(blockIdx.x) * 32 + int(threadIdx.x) % 32;
-  A sum = 0, product = 0;
+  double sum = 0, product = 0;
   if (c < plan.channels)
     for (int chunk = slice; chunk < plan.chunks; chunk += kSlices) {
-      A const* const from = partial + int64_t(chunk) * 2 * plan.channels + c;
+      double const* const from = partial + int64_t(chunk) * 2 * plan.channels + c;
       sum += from[0], product += from[plan.channels];
     }
   part[threadIdx.x] = sum, part[kThreads + threadIdx.x] = product;
   __syncthreads();
   if (slice > 0 || c >= plan.channels) return;
   for (int t = int(threadIdx.x) + 32; t < kThreads; t += 32) sum += part[t], product += part[kThreads + t];
+  product /= sqrt(double(variance[c]) + eps);
   sums[c] = sum, sums[plan.channels + c] = product;
-  if (weight_gradient) weight_gradient[c] = product;
-  if (bias_gradient) bias_gradient[c] = sum;
+  if (weight_gradient) weight_gradient[c] = A(product);
+  if (bias_gradient) bias_gradient[c] = A(sum);
 }
 
 // sums null: given statistics, which do not depend on x.
@@ -269,7 +285,7 @@ template <class T, int WIDTH, class A = typename Channels<T, WIDTH>::A>
 __global__ void __launch_bounds__(kThreads)
     norm_x_gradient(T const* __restrict__ gradient, T const* __restrict__ x, A const* __restrict__ weight,
                     A const* __restrict__ bias, A const* __restrict__ mean, A const* __restrict__ variance,
-                    A const* __restrict__ sums, T* __restrict__ x_gradient, double eps, Activation activation,
+                    double const* __restrict__ sums, T* __restrict__ x_gradient, double eps, Activation activation,
                     Plan plan) {
   Place const at(plan);
   if (!at.used) return;
@@ -278,8 +294,8 @@ __global__ void __launch_bounds__(kThreads)
   if (sums)
 #pragma unroll
     for (int v = 0; v < WIDTH; ++v) {
-      offset[v] = sums[at.channel + v] / A(plan.rows);
-      slope[v] = sums[plan.channels + at.channel + v] / A(plan.rows) * affine.inverse[v];
+      offset[v] = A(sums[at.channel + v] / double(plan.rows));
+      slope[v] = A(sums[plan.channels + at.channel + v] / double(plan.rows)) * affine.inverse[v];
     }
   before_activation<T, WIDTH>(gradient, x, affine, activation, plan, at,
                               [&](int64_t row, A const(&dz)[WIDTH], A const(&centred)[WIDTH]) {
@@ -315,13 +331,13 @@ void backward(View gradient, View x, View weight, View bias, View mean, View var
               View workspace, BatchNormAct const& params, void* stream) {
   using A = typename Channels<T, WIDTH>::A;
   Plan const plan(x, WIDTH);
-  A *const sums = workspace.as<A>(), *const partial = sums + 2 * plan.channels;
+  double *const sums = workspace.as<double>(), *const partial = sums + 2 * plan.channels;
   if (params.training || gw || gb) {
     LEYOLO_LAUNCH((norm_gradient_sums<T, WIDTH>), plan.grid(), kThreads, 0, stream, gradient.as<T>(), x.as<T>(),
                   or_null<A>(weight), or_null<A>(bias), mean.as<A>(), variance.as<A>(), partial, params.eps,
                   params.activation, plan);
-    LEYOLO_LAUNCH(norm_gradient_finish<A>, blocks(plan.channels, 32), kThreads, 0, stream, partial, sums,
-                  or_null<A>(gw), or_null<A>(gb), plan);
+    LEYOLO_LAUNCH(norm_gradient_finish<A>, blocks(plan.channels, 32), kThreads, 0, stream, partial, variance.as<A>(),
+                  sums, or_null<A>(gw), or_null<A>(gb), params.eps, plan);
   }
   if (gx)
     LEYOLO_LAUNCH((norm_x_gradient<T, WIDTH>), plan.grid(), kThreads, 0, stream, gradient.as<T>(), x.as<T>(),
@@ -345,7 +361,7 @@ void for_channels(View x, F&& f, View more = View(), View other = View()) {
 
 int64_t batch_norm_act_workspace_cuda(View x) {
   int64_t const chunks = std::max(Plan(x, 1).chunks, Plan(x, 2).chunks);
-  return (3 * chunks + 2) * x.shape[x.rank - 1] * (x.dtype == DType::f64 ? 8 : 4);
+  return (3 * chunks + 2) * x.shape[x.rank - 1] * 8;
 }
 
 void batch_norm_act_cuda(View x, View weight, View bias, View mean, View variance, View y, View workspace,

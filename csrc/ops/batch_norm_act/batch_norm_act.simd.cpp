@@ -35,6 +35,12 @@ LEYOLO_INLINE void put(float* p, vf x, int v, long long left, bool part) {
 }
 
 LEYOLO_INLINE void add_to(float* p, vf x) { store(p, load(p) + x); }
+// Adds x to p, and what rounding leaves over to rest (Knuth, TAOCP 2, 4.2.2).
+LEYOLO_INLINE void add_to(float* p, float* rest, vf x) {
+  vf const before = load(p), after = before + x, added = after - before;
+  add_to(rest, (before - (after - added)) + (x - added));
+  store(p, after);
+}
 
 template <bool SILU>
 LEYOLO_INLINE void activate_each(Activation activation, vf (&z)[kNormVectors]) {
@@ -86,8 +92,8 @@ void sums(NormArgs const& a) {
   walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
     vf dz[kNormVectors], centred[kNormVectors];
     before_activation<SILU>(a, i, r, part, dz, centred);
-    LEYOLO_EACH add_to(a.sum + r + v * kLanes, dz[v]);
-    LEYOLO_EACH add_to(a.product + r + v * kLanes, dz[v] * centred[v]);
+    LEYOLO_EACH add_to(a.sum + r + v * kLanes, a.rest + r + v * kLanes, dz[v]);
+    LEYOLO_EACH add_to(a.product + r + v * kLanes, a.product_rest + r + v * kLanes, dz[v] * centred[v]);
   });
 }
 
@@ -131,7 +137,7 @@ extern void norm_squares(NormArgs const& a) {
 // out = activation(z)
 extern void norm_apply(NormArgs const& a) { a.activation == Activation::silu ? apply<true>(a) : apply<false>(a); }
 
-// sum += dz, product += dz (x - mean), where dz = gradient * activation'(z)
+// sum += dz, product += dz (x - mean), each with its rest, where dz = gradient * activation'(z)
 extern void norm_gradient_sums(NormArgs const& a) { a.activation == Activation::silu ? sums<true>(a) : sums<false>(a); }
 
 extern void norm_x_gradient(NormArgs const& a) {

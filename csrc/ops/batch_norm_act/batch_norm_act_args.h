@@ -16,6 +16,7 @@ struct NormArgs {
   float const *mean, *scale, *shift;  // z = (x - mean) * scale + shift
   float const *offset, *slope;        // x gradient = scale * dz - offset - (x - mean) * slope
   float *sum, *product, *rest;        // [period], added to
+  float* product_rest;                // of the product; `rest` is then the sum's
   Activation activation;
 };
 

@@ -32,17 +32,19 @@ struct Plan {
   int64_t rows(int64_t piece) const { return std::min(stretch, values - piece * stretch) / channels; }
 };
 
+constexpr int64_t kTables = 4;  // of a stretch: see NormArgs
+
 // What a pass needs, laid out in the workspace.
 struct Scratch {
   float *mean, *scale, *shift, *offset, *slope;  // [period]
-  float* sums;                                   // [pieces, 3, period]: of a stretch, folded into the first channels
+  float* sums;                                   // [pieces, 4, period]: of a stretch, folded into the first channels
   float* halves;                                 // float32 copies of half tensors
 
   Scratch(Plan const& p, View workspace) {
     float* next = workspace.as<float>();
     for (float** table : {&mean, &scale, &shift, &offset, &slope}) *table = next, next += p.period;
     sums = next;
-    halves = next + 3 * p.pieces * p.period;
+    halves = next + kTables * p.pieces * p.period;
   }
 };
 
@@ -54,6 +56,15 @@ void repeat(float* table, Plan const& p) {
 void fold(float* table, Plan const& p) {
   for (int64_t i = p.channels; i < p.period; i += p.channels)
     for (int64_t c = 0; c < p.channels; ++c) table[c] += table[i + c];
+}
+
+// The same for sums with rests: what float32 cannot hold becomes the new rest.
+void fold(float* table, float* rest, Plan const& p) {
+  for (int64_t c = 0; c < p.channels; ++c) {
+    double total = 0;
+    for (int64_t i = c; i < p.period; i += p.channels) total += double(table[i]) + rest[i];
+    table[c] = float(total), rest[c] = float(total - table[c]);
+  }
 }
 
 template <class F>
@@ -68,7 +79,8 @@ NormArgs args(Plan const& p, Scratch const& s, Activation activation, float cons
   a.x = x + piece * p.stretch;
   a.count = p.rows(piece) * p.channels, a.period = p.period;
   a.mean = s.mean, a.scale = s.scale, a.shift = s.shift, a.offset = s.offset, a.slope = s.slope;
-  a.sum = s.sums + 3 * piece * p.period, a.product = a.sum + p.period, a.rest = a.product + p.period;
+  a.sum = s.sums + kTables * piece * p.period, a.product = a.sum + p.period, a.rest = a.product + p.period;
+  a.product_rest = a.rest + p.period;
   a.activation = activation;
   return a;
 }
@@ -94,13 +106,13 @@ void statistics(float const* x, Plan const& p, Scratch const& s, float* mean, fl
       double total[kAtOnce] = {}, spread[kAtOnce] = {};
       for (int64_t i = 0; i < p.pieces; ++i)
         for (int64_t c = 0; c < n; ++c) {
-          float const* const stretch = s.sums + 3 * i * p.period + first + c;
+          float const* const stretch = s.sums + kTables * i * p.period + first + c;
           total[c] += double(p.rows(i)) * stretch[0] + stretch[2 * p.period];
         }
       for (int64_t c = 0; c < n; ++c) total[c] /= double(rows);
       for (int64_t i = 0; i < p.pieces; ++i)
         for (int64_t c = 0; c < n; ++c) {
-          float const* const stretch = s.sums + 3 * i * p.period + first + c;
+          float const* const stretch = s.sums + kTables * i * p.period + first + c;
           double const d = stretch[0] - total[c];
           spread[c] += stretch[p.period] + 2 * d * stretch[2 * p.period] + double(p.rows(i)) * d * d;
         }
@@ -176,7 +188,7 @@ int64_t batch_norm_act_workspace_cpu(View x, bool backward) {
   if (x.dtype == DType::f64) return 0;
   Plan const p(x);
   int64_t const copies = x.dtype == DType::f32 ? 0 : (backward ? 3 : 2) * p.values;
-  return 4 * (5 * p.period + 3 * p.pieces * p.period + copies);
+  return 4 * (5 * p.period + kTables * p.pieces * p.period + copies);
 }
 
 void batch_norm_act_cpu(View x, View weight, View bias, View mean, View variance, View y, View workspace,
@@ -218,16 +230,17 @@ void batch_norm_act_backward_cpu(View gradient, View x, View weight, View bias, 
     each_piece(p, context, [&](int64_t piece, int64_t) {
       NormArgs a = args(p, s, params.activation, from, piece);
       a.gradient = g + piece * p.stretch;
-      std::fill_n(a.sum, 2 * p.period, 0.0f);
+      std::fill_n(a.sum, kTables * p.period, 0.0f);
       sums(a);
-      fold(a.sum, p), fold(a.product, p);
+      fold(a.sum, a.rest, p), fold(a.product, a.product_rest, p);
     });
     double const rows = double(p.values / p.channels);
     for (int64_t c = 0; c < p.channels; ++c) {
       double sum = 0, product = 0;
       for (int64_t i = 0; i < p.pieces; ++i) {
-        float const* const stretch = s.sums + 3 * i * p.period + c;
-        sum += stretch[0], product += stretch[p.period];
+        float const* const stretch = s.sums + kTables * i * p.period + c;
+        sum += double(stretch[0]) + stretch[2 * p.period];
+        product += double(stretch[p.period]) + stretch[3 * p.period];
       }
       double const inverse = inverse_deviation(variance.as<float>()[c], params.eps);
       if (gw) gw.as<float>()[c] = float(product * inverse);

@@ -16,6 +16,7 @@ from leyolo.geometry import anchor_points
 from leyolo.models.config import lookup
 from leyolo.models.fused import FusedNetwork
 from leyolo.ops.detect_decode import detect_decode, yolox_decode
+from leyolo.ops.letterbox import letterbox
 from leyolo.ops.nms import nms_padded
 from leyolo.predict.pipeline import Kept, Settings
 
@@ -41,6 +42,7 @@ class GpuEngine:
         self._yolox, self._cuda_graph = checkpoint.head == "yolox", cuda_graph
         self._constants: dict[Any, tuple[Tensor, ...]] = {}
         self._graphs: OrderedDict[Any, _Graph] = OrderedDict()
+        self._sizes: OrderedDict[tuple[int, ...], None] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
@@ -51,23 +53,50 @@ class GpuEngine:
 
     def boxes(self, x: NDArray[np.uint8], settings: Settings) -> list[Kept]:
         """Boxes in pixels of ``x`` [B, H, W, 3], scores and labels of every image, best first."""
+        return self._found((), x, self.stages, settings)
+
+    def takes_pictures(self, shape: tuple[int, ...]) -> bool:
+        """Whether :meth:`pictures` is the way for a batch of pictures of this shape. With graphs only where it comes
+        again: each shape has a graph of its own, which takes long to record."""
+        if not self._cuda_graph:
+            return True
+        with self._lock:
+            again = shape in self._sizes
+            self._sizes[shape] = None
+            self._sizes.move_to_end(shape)
+            while len(self._sizes) > _MOST_GRAPHS:
+                self._sizes.popitem(last=False)
+        return again
+
+    def pictures(self, x: NDArray[np.uint8], settings: Settings) -> list[Kept]:
+        """The same for pictures [B, H, W, 3] of one size, which are letterboxed on the GPU, to the very bytes that the
+        CPU would make: boxes in pixels of the network's input."""
+        return self._found((settings.imgsz, settings.rect), x, self.picture_stages, settings)
+
+    def _found(self, kind: Any, x: NDArray[np.uint8], stages: Any, settings: Settings) -> list[Kept]:
         chosen = (settings.conf, settings.iou, settings.max_det, settings.classes)
-        key = x.shape, chosen, settings.agnostic_nms, settings.multi_label
+        key = kind, x.shape, chosen, settings.agnostic_nms, settings.multi_label
+        run = partial(stages, settings=settings)
         with self._lock, torch.inference_mode():
-            found = self._replay(key, x, settings) if self._cuda_graph else self._run(x, settings)
+            found = self._replay(key, x, run) if self._cuda_graph else self._run(x, run)
         return [_rows(image) for image in found]
 
-    def _run(self, x: NDArray[np.uint8], settings: Settings) -> NDArray[np.float32]:
-        packed = self.stages(torch.from_numpy(x).to(self._device), settings)
-        return np.asarray(packed.cpu().numpy())
+    def _run(self, x: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
+        return np.asarray(run(torch.from_numpy(x).to(self._device)).cpu().numpy())
 
-    def _replay(self, key: Any, x: NDArray[np.uint8], settings: Settings) -> NDArray[np.float32]:
+    def _replay(self, key: Any, x: NDArray[np.uint8], run: Any) -> NDArray[np.float32]:
         if key not in self._graphs:
             while len(self._graphs) >= _MOST_GRAPHS:
                 self._graphs.popitem(last=False)
-            self._graphs[key] = _Graph(x.shape, self._device, partial(self.stages, settings=settings))
+            self._graphs[key] = _Graph(x.shape, self._device, run)
         self._graphs.move_to_end(key)
         return self._graphs[key](x)
+
+    def picture_stages(self, x: Tensor, settings: Settings) -> Tensor:
+        """Pictures uint8 [B, H, W, 3] on the device, then as :meth:`stages`."""
+        stride = max(self._config.strides)
+        pixels, _, _ = letterbox(x, settings.imgsz, stride=stride, rect=settings.rect, dtype=torch.uint8)
+        return self.stages(pixels.permute(0, 2, 3, 1), settings)
 
     def stages(self, x: Tensor, settings: Settings) -> Tensor:
         """uint8 [B, H, W, 3] on the device -> float32 [B, 1 + max_det, 6]: the number of boxes in the first row, then

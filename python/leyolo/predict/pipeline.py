@@ -26,8 +26,9 @@ Kept = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """``float32 [B, H, W, 3]`` in 0..1 -> logits ``float32 [B, A, 4R + C]`` (yolox head: ``[B, A, 4 + 1 + C]``). An engine
 that has a method ``detect`` (``leyolo.runtime.Engine``) gives the candidates of a leyolo head itself, one that has a
-method ``boxes`` (``leyolo.predict.gpu.GpuEngine``) what is left after suppression; one whose ``input_dtype`` is
-``"uint8"`` gets pixels 0..255, which take a quarter of the memory."""
+method ``boxes`` (``leyolo.predict.gpu.GpuEngine``) what is left after suppression, and, of pictures that it takes, its
+method ``pictures`` without a letterbox; one whose ``input_dtype`` is ``"uint8"`` gets pixels 0..255, which take a
+quarter of the memory."""
 
 
 MAX_SIDE, MAX_DET, MAX_BATCH = 8192, 100_000, 4096
@@ -169,13 +170,15 @@ class Pipeline:
             groups.setdefault((box.height, box.width), []).append((index, box))
         for shape, group in groups.items():
             start = time.perf_counter()
-            size = (len(group), *shape, 3)
-            batch = scratch(math.prod(size), dtype, "batch").reshape(size)
-            for row, (index, _) in enumerate(group):
-                out = batch[row : row + 1]
-                _C.letterbox(images[index], settings.imgsz, stride=stride, rect=settings.rect, dtype=dtype, out=out)
+            batch = self._pictures([images[index] for index, _ in group])
+            whole = getattr(self.engine, "boxes" if batch is None else "pictures", None)
+            if batch is None:
+                size = (len(group), *shape, 3)
+                batch = scratch(math.prod(size), dtype, "batch").reshape(size)
+                for row, (index, _) in enumerate(group):
+                    out = batch[row : row + 1]
+                    _C.letterbox(images[index], settings.imgsz, stride=stride, rect=settings.rect, dtype=dtype, out=out)
             ready = time.perf_counter()
-            whole = getattr(self.engine, "boxes", None)
             if whole is not None:  # one piece on the GPU, which only the result is waited for
                 found: list[Kept] = whole(batch, settings)
                 inferred = time.perf_counter()
@@ -193,6 +196,15 @@ class Pipeline:
             for (index, _), placed, (_, scores, labels) in zip(group, boxes, found, strict=True):
                 done[index] = Detections(placed, scores, labels, dict(speed))
         return [done[i] for i in range(len(images))]
+
+    def _pictures(self, images: Sequence[Pixels]) -> Array | None:
+        """Pictures of one size as a batch, where the engine takes them as they are."""
+        takes = getattr(self.engine, "takes_pictures", None)
+        if takes is None or len({image.shape for image in images}) > 1:
+            return None
+        if not takes((len(images), *images[0].shape)):
+            return None
+        return images[0][None] if len(images) == 1 else np.stack(images)
 
     def _candidates(self, x: Array, settings: Settings) -> Candidates:
         """Boxes in input pixels, scores, labels and counts of a batch."""
