@@ -71,7 +71,7 @@ class ConvBNAct(nn.Module):
         from leyolo.ops import batch_norm_act, depthwise_conv2d  # needs the library; only training asks for it
 
         conv = self.conv
-        # On a CPU torch's gradient of a 3x3 depthwise convolution takes a third of the time of ours; of a 5x5, the same.
+        # The gradient of a 3x3 depthwise convolution takes torch a third of our time on a CPU; of a 5x5, the same.
         ours = x.is_cuda or conv.kernel_size[0] > 3
         if ours and conv.groups == conv.in_channels == conv.out_channels:
             weight, bias = conv.weight, conv.bias
