@@ -79,7 +79,8 @@ def test_gradients(
 
     ours = gradients(batch_norm_act, *inputs)
     for i in range(3):
-        as_good_as_torch(ours[i], lambda *t, i=i: gradients(batch_norm_act_reference, *t)[i], *inputs)
+        factor = 2 if shape[0] * shape[2] * shape[3] >= 400 or not i else 4  # the error of a sum of few is luck
+        as_good_as_torch(ours[i], lambda *t, i=i: gradients(batch_norm_act_reference, *t)[i], *inputs, factor=factor)
 
 
 @pytest.mark.parametrize("training", [True, False])
