@@ -130,7 +130,7 @@ def test_wrong_programs_are_refused(official: Checkpoint) -> None:
         (upsampling, 8, 32, "makes the first channels"),
         (upsampling, 2, 1 << 30, "does not fit into"),
         (head + 3, 14, 5, "a level of the head"),
-        (head + 4, 2, 32, "must read what"),
+        (head + 4, 2, 96, "must read what"),
         (head + 5, 8, 1 << 30, "does not fit into"),
         (head + 5, 7, 0, "writes the result"),
     ):
