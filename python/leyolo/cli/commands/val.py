@@ -73,7 +73,7 @@ def val(
             batch=batch,
             save_json=save_json,
             plots=plots,
-            progress=lambda done, total: view.advance(),
+            progress=lambda done, total: view.advance(total),
         )
     for problem in metrics.problems[:_SHOWN]:
         say(f"note: {problem}")
