@@ -71,7 +71,7 @@ class ConvBNAct(nn.Module):
         from leyolo.ops import batch_norm_act, depthwise_conv2d  # needs the library; only training asks for it
 
         conv = self.conv
-        # On a CPU a step with our 5x5 gradients takes 0.8 of the time with torch's, one with our 3x3 as well 1.05 of that.
+        # On a CPU our 5x5 makes a step a fifth shorter than torch's does, and our 3x3 a twentieth longer.
         ours = x.is_cuda or conv.kernel_size[0] > 3
         if ours and conv.groups == conv.in_channels == conv.out_channels:
             weight, bias = conv.weight, conv.bias
