@@ -98,8 +98,11 @@ def test_resumed_is_uninterrupted_to_the_bit(run: Run, pictures: Path, monkeypat
     ]
 
 
-def test_a_finished_run_can_be_extended(run: Run) -> None:
-    result = run(epochs=1)
+def test_a_finished_run_can_be_extended(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another working directory too."""
+    monkeypatch.chdir(pictures.parent)
+    result = run(data=pictures.name, epochs=1)
+    monkeypatch.chdir(result.folder)
     with pytest.raises(UsageError, match="pass an epochs larger than 1"):
         resume(result.folder, {}, quiet=True)
     with pytest.raises(UsageError, match="lr cannot change when a run is resumed"):
