@@ -1,18 +1,10 @@
 // Gradients of the depthwise convolution. An input pixel gathers the outputs that it fed; the weights of a vector of
 // channels are summed row by row, all taps of some tap rows in registers.
-#include "ops/depthwise_conv2d/depthwise_conv2d_tap.h"
+#include "ops/depthwise_conv2d/depthwise_conv2d_simd.h"
 
 namespace leyolo::LEYOLO_ISA {
 
 namespace {
-
-template <bool TAIL>
-LEYOLO_INLINE vf load_channels(float const* p, int count) {
-  if constexpr (TAIL)
-    return load_part(p, count);
-  else
-    return load(p);
-}
 
 // Calls f(output, tap) for every output along one side that reads the input at `at`.
 template <class F>
@@ -40,10 +32,7 @@ LEYOLO_INLINE void gather(DepthwiseBackwardArgs const& b, float* to, Reader cons
   float const *const w = tap(a, a.weight, channel, 0, 0), *const pre = b.pre + channel;
   for (int i = 0; i < count; ++i)
     acc += load_channels<TAIL>(pre + readers[i].pixel * a.channels, n) * load(w + readers[i].tap * kLanes);
-  if constexpr (TAIL)
-    store_part(to + channel, acc, n);
-  else
-    store(to + channel, acc);
+  store_channels<TAIL>(to + channel, acc, n);
 }
 
 LEYOLO_INLINE void gather(DepthwiseBackwardArgs const& b, float* to, Reader const* readers, int count, bool more) {
