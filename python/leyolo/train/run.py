@@ -68,8 +68,8 @@ def train(settings: Settings, start: Checkpoint | str, *, quiet: bool = False) -
             network, metadata = from_scratch(start, len(data.names), head, settings.imgsz), dict[str, str]()
         else:
             network = from_checkpoint(start, data.names, head, settings.imgsz)
-            kept = ("license", "source_sha256")
-            metadata = {key: text for key, text in start.metadata.items() if key in kept}
+            known = {"license": "license", "source_sha256": "started_from_sha256"}
+            metadata = {known[key]: text for key, text in start.metadata.items() if key in known}
         return _run(settings, group, network, (data, val_data), metadata, None, quiet)
 
 
