@@ -156,6 +156,15 @@ def test_patience(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert result.best.read_bytes() != result.last.read_bytes()
 
 
+def test_a_validation_list_without_objects(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mAP is no number; there are best weights all the same, and the run can go on."""
+    monkeypatch.setattr(loop, "validate", lambda *_: dict.fromkeys(("map", "map50", "map75"), math.nan))
+    result = run(epochs=1, val_data=str(pictures))
+    assert result.best.read_bytes() == result.last.read_bytes()
+    assert (result.best_epoch, result.map) == (1, 0.0)
+    assert len(resume(result.folder, {"epochs": 2}, quiet=True).rows) == 2
+
+
 def test_without_validation_the_last_weights_are_the_best(run: Run) -> None:
     result = run(epochs=2)
     assert result.best_epoch == 0
