@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from annotated import write_coco, write_voc
 
-from .conftest import Outcome
-
-Run = Callable[..., Outcome]
+Run = Callable[..., Any]
 CELL = ("cell", (0, 0, 48, 32))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from leyolo.data.augment import Augment, augmented, generator
 from leyolo.data.mixing import cutmix, mixup, mosaic
-from leyolo.data.sample import PADDING, Sample
+from leyolo.data.sample import PADDING, Sample, fitted
 from leyolo.errors import UsageError
 
 pytest.importorskip("cv2")
@@ -70,7 +70,7 @@ def test_without_boxes() -> None:
         mosaic([nothing] * 4, 64, np.random.default_rng(0)),
         mixup(nothing, nothing, np.random.default_rng(0)),
         cutmix(nothing, nothing, np.random.default_rng(0)),
-        augmented(lambda index: nothing, 0, 1, 64, Augment(mixup=1.0), np.random.default_rng(0)),
+        augmented(lambda index, size: nothing, 0, 1, 64, Augment(mixup=1.0), np.random.default_rng(0)),
     ):
         assert (made.boxes.shape, made.labels.shape) == ((0, 4), (0,))
         assert (made.boxes.dtype, made.labels.dtype) == (np.float32, np.int64)
@@ -80,7 +80,10 @@ PICTURES = [plain(value, 40 + value, 100 - value) for value in range(8)]
 
 
 def drawn(settings: Augment, seed: int = 0, epoch: int = 0, index: int = 0, size: int = 96) -> Sample:
-    return augmented(PICTURES.__getitem__, index, len(PICTURES), size, settings, generator(seed, epoch, index))
+    def load(index: int, size: int) -> Sample:
+        return fitted(PICTURES[index], size)
+
+    return augmented(load, index, len(PICTURES), size, settings, generator(seed, epoch, index))
 
 
 @pytest.mark.parametrize(

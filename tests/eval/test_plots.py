@@ -59,7 +59,7 @@ def test_every_format_scores_the_same(model: LeYOLO, voc: Path) -> None:
     coco = model.val(voc / "instances.json", images=voc / "JPEGImages", imgsz=320)
     xml = model.val(voc, imgsz=320)
     for name in ("map", "map50", "map75", "mar_100"):
-        assert getattr(xml, name) == pytest.approx(getattr(coco, name), abs=1e-12)
+        assert getattr(xml, name) == pytest.approx(getattr(coco, name), abs=1e-6)
     # The json does not say which objects are difficult: with them left out, more is found of what counts.
     assert xml.voc_ap50 > coco.voc_ap50 + 0.005
     assert coco.voc_ap50 == pytest.approx(coco.map50, abs=0.02)

@@ -9,12 +9,13 @@ from numbers import Real
 import numpy as np
 
 from leyolo.data.mixing import cutmix, mixup, mosaic
-from leyolo.data.sample import Sample, fitted, padded
+from leyolo.data.sample import Sample, padded
 from leyolo.data.transforms import affine, flip_horizontal, flip_vertical, jitter_colour, random_matrix
 from leyolo.errors import UsageError
 
-Load = Callable[[int], Sample]
-"""Position in the dataset -> the whole picture with its boxes."""
+Load = Callable[[int, int], Sample]
+"""Position in the dataset and size -> the picture, scaled to fit into size x size (:func:`leyolo.data.sample.fitted`),
+with its boxes. Its pixels are only read."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ def augmented(
 def _placed(load: Load, index: int, count: int, size: int, settings: Augment, generator: np.random.Generator) -> Sample:
     if generator.uniform() < settings.mosaic:
         others = (int(other) for other in generator.integers(0, count, 3))
-        sample = mosaic([fitted(load(i), size) for i in (index, *others)], size, generator)
+        sample = mosaic([load(i, size) for i in (index, *others)], size, generator)
     else:
-        sample = padded(fitted(load(index), size), size, size)
+        sample = padded(load(index, size), size, size)
     if sample.image.shape[:2] == (size, size) and not settings.moves:
         return sample
     matrix = random_matrix(

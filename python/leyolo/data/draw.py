@@ -19,14 +19,14 @@ from leyolo.predict.images import Pixels, read_image
 class Drawer:
     """Draws batches of one dataset.
 
-    Pictures are kept, decoded, up to ``memory`` bytes: the mosaics of an epoch read each of them four times. What a
-    batch holds does not depend on what was kept.
+    Pictures are kept, decoded and scaled, up to ``memory`` bytes: the mosaics of an epoch read each of them four times.
+    What a batch holds does not depend on what was kept.
     """
 
     def __init__(self, dataset: Dataset, memory: int) -> None:
         self.dataset = dataset
         self._left = memory
-        self._pixels: OrderedDict[int, Pixels] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], Sample] = OrderedDict()
 
     def batch(self, plan: Plan) -> Batch:
         """
@@ -48,18 +48,23 @@ class Drawer:
 
     def _sample(self, plan: Plan, index: int) -> Sample:
         if plan.augment is None:
-            fit = fitted(self._load(index), max(plan.height, plan.width))
-            return padded(fit, plan.height, plan.width)
+            return padded(self._load(index, max(plan.height, plan.width)), plan.height, plan.width)
         random = generator(plan.seed, plan.epoch, index)
         return augmented(self._load, index, len(self.dataset), plan.height, plan.augment, random)
 
-    def _load(self, index: int) -> Sample:
-        return Sample(self._picture(index), *self.dataset.objects(index))
+    def _load(self, index: int, size: int) -> Sample:
+        key = index, size
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        sample = fitted(Sample(self._pixels(index), *self.dataset.objects(index)), size)
+        self._kept[key] = sample
+        self._left -= sample.image.nbytes
+        while self._left < 0 and self._kept:
+            self._left += self._kept.popitem(last=False)[1].image.nbytes
+        return sample
 
-    def _picture(self, index: int) -> Pixels:
-        if index in self._pixels:
-            self._pixels.move_to_end(index)
-            return self._pixels[index]
+    def _pixels(self, index: int) -> Pixels:
         record = self.dataset.images[index]
         try:
             pixels = read_image(record.path)
@@ -70,11 +75,4 @@ class Drawer:
                 f"{record.path}: is {pixels.shape[1]} x {pixels.shape[0]}, but was {record.width} x {record.height} "
                 "when its annotations were read"
             )
-        self._keep(index, pixels)
         return pixels
-
-    def _keep(self, index: int, pixels: Pixels) -> None:
-        self._pixels[index] = pixels
-        self._left -= pixels.nbytes
-        while self._left < 0 and self._pixels:
-            self._left += self._pixels.popitem(last=False)[1].nbytes

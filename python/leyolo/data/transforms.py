@@ -34,14 +34,14 @@ def flip_horizontal(sample: Sample) -> Sample:
     width = np.float32(sample.image.shape[1])
     boxes = sample.boxes.copy()
     boxes[:, [0, 2]] = width - sample.boxes[:, [2, 0]]
-    return Sample(np.ascontiguousarray(sample.image[:, ::-1]), boxes, sample.labels)
+    return Sample(opencv().flip(sample.image, 1), boxes, sample.labels)
 
 
 def flip_vertical(sample: Sample) -> Sample:
     height = np.float32(sample.image.shape[0])
     boxes = sample.boxes.copy()
     boxes[:, [1, 3]] = height - sample.boxes[:, [3, 1]]
-    return Sample(np.ascontiguousarray(sample.image[::-1]), boxes, sample.labels)
+    return Sample(opencv().flip(sample.image, 0), boxes, sample.labels)
 
 
 def random_matrix(

@@ -27,7 +27,7 @@ def voc_average_precision(dataset: Dataset, detections: Detections) -> NDArray[n
         objects = int(((dataset.labels == label) & ~ignored).sum())
         rows = order[detections.labels[order] == label]
         target = np.where(overlap[rows] >= IOU, nearest[rows], -1)
-        counted = (target < 0) | ~ignored[target]
+        counted = ~np.append(ignored, False)[target]  # -1, no object, is the last
         found.append(_area(_first(target[counted]), objects) if objects else np.nan)
     return np.array(found, np.float64)
 
