@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from leyolo.data import Dataset
     from leyolo.eval import Metrics
     from leyolo.predict.results import Results
+    from leyolo.train import TrainResult
     from leyolo.weights import Checkpoint
 
 
@@ -309,6 +310,52 @@ class LeYOLO:
             plots=plots,
             progress=progress,
         )
+
+    def train(
+        self,
+        data: str | Path,
+        *,
+        epochs: int = 100,
+        imgsz: int = 640,
+        batch: int = 16,
+        assigner: str | None = None,
+        head: Literal["leyolo", "yolox"] | None = None,
+        pretrained: bool = True,
+        quiet: bool = False,
+        **options: Any,
+    ) -> TrainResult:
+        """Trains on annotated pictures, and takes over the best weights. Needs torch.
+
+        Args:
+            data: what :meth:`val` takes; its lists are "train" and "val".
+            epochs, imgsz, batch: passes over the training list, side of the input, pictures a step (and process).
+            assigner: "tal" (default), "simota" or "ota"; the yolox head has the latter two. head: None keeps the one
+                of the weights.
+            pretrained: False starts from fresh weights of the same size.
+            quiet: says nothing.
+            options: any other of ``leyolo.train.Settings`` (lr, mosaic, amp, patience, project, name, …).
+
+        Returns:
+            Folder, weights files and the rows of results.csv.
+
+        Raises:
+            UsageError: an argument is wrong. InputError: the data cannot be used. DivergedError: the run did.
+        """
+        backends.need_torch("training")
+        from leyolo import train, weights
+        from leyolo.train.settings import make
+
+        settings = make(
+            {"data": str(data), "epochs": epochs, "imgsz": imgsz, "batch": batch, "assigner": assigner}
+            | {"head": head or self.checkpoint.head, "device": self.device}
+            | options
+        )
+        start = self.checkpoint if pretrained else self.checkpoint.size
+        result = train.train(settings, start, quiet=quiet)
+        with self._lock:
+            self.checkpoint = weights.load(result.best)
+            self._pipeline = self._network = None
+        return result
 
     def benchmark(self, **options: Any) -> Any:
         """Latency of this model on this machine (``leyolo.bench.model``)."""

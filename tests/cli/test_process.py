@@ -27,7 +27,9 @@ def loaded(process: Process, code: str, unwanted: tuple[str, ...]) -> tuple[Any,
     return done, done.stderr.decode().splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["predict", "--nothing"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["predict", "--help"], ["train", "--help"], ["predict", "--nothing"], ["--version"]]
+)
 def test_help_imports_nothing_heavy(process: Process, arguments: list[str]) -> None:
     done, heavy = loaded(
         process, f"from leyolo.cli import main; main({arguments})", (*_HEAVY, "numpy", "PIL", "leyolo._C")

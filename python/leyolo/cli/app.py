@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from leyolo.cli import arguments
-from leyolo.cli.commands import benchmark, convert, data, doctor, info, models, predict, val
+from leyolo.cli.commands import benchmark, convert, data, doctor, info, models, predict, train, val
 from leyolo.errors import UsageError, nearest
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ def _leyolo(
 
 app.command(name="predict")(predict.predict)
 app.command(name="val")(val.val)
+app.command(name="train")(train.train)
 app.command(name="convert")(convert.convert)
 app.command(name="info")(info.info)
 app.command(name="models")(models.models)

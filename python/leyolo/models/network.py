@@ -64,6 +64,16 @@ class LeYOLONet(nn.Module):
                 module.fold()
         return self
 
+    def fuse_training_ops(self, on: bool = True) -> LeYOLONet:
+        """Chooses what training mode runs on: leyolo's fused operators (:class:`ConvBNAct`) or plain torch; returns the
+        network itself. ImportError where the operators were not built."""
+        if on:
+            import leyolo.ops  # noqa: F401
+        for module in self.modules():
+            if isinstance(module, ConvBNAct):
+                module.fused_training = on
+        return self
+
     def extra_repr(self) -> str:
         return f"leyolo-{self.config.size}, num_classes={self.num_classes}, head={self.head_name!r}"
 

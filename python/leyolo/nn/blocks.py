@@ -19,8 +19,10 @@ class BatchNorm(nn.BatchNorm2d):
     tensor per layer in every file.
     """
 
+    MOMENTUM = 0.03
+
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-3, momentum=0.03)
+        super().__init__(channels, eps=1e-3, momentum=self.MOMENTUM)
         self.num_batches_tracked = None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -29,7 +31,11 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ConvBNAct(nn.Module):
-    """Convolution (padding k // 2), batch norm unless ``norm`` is off, SiLU unless ``activation`` is off."""
+    """Convolution (padding k // 2), batch norm unless ``norm`` is off, SiLU unless ``activation`` is off.
+
+    With ``fused_training`` set, training mode takes leyolo's operators: the depthwise convolution, and batch norm with
+    the activation in one pass each way. The results agree within rounding.
+    """
 
     def __init__(
         self,
@@ -50,13 +56,33 @@ class ConvBNAct(nn.Module):
         else:
             self.register_module("bn", None)
         self.activation = activation
+        self.fused_training = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fused_training and self.training and type(self.bn) is BatchNorm:
+            return self._fused(x, self.bn)
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
         # In place only where autograd does not need the input (it would save a copy of it).
         return F.silu(x, inplace=not x.requires_grad) if self.activation else x
+
+    def _fused(self, x: Tensor, bn: BatchNorm) -> Tensor:
+        from leyolo.ops import batch_norm_act, depthwise_conv2d  # needs the library; only training asks for it
+
+        conv = self.conv
+        if conv.groups == conv.in_channels == conv.out_channels:
+            weight, bias = conv.weight, conv.bias
+            if torch.is_autocast_enabled(x.device.type):  # torch's own convolutions cast by themselves
+                dtype = torch.get_autocast_dtype(x.device.type)
+                x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+            x = depthwise_conv2d(x, weight, bias, stride=conv.stride, padding=conv.kernel_size[0] // 2)
+        else:
+            x = conv(x)
+        return batch_norm_act(
+            *(x, bn.weight, bn.bias, bn.running_mean, bn.running_var),
+            training=True, momentum=bn.momentum or 0.0, eps=bn.eps, activation="silu" if self.activation else "none",
+        )  # fmt: skip
 
     @torch.no_grad()
     def fold(self) -> None:

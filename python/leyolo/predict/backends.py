@@ -89,13 +89,14 @@ def _has_kernels() -> bool:
 
 
 def _cuda_torch(device: str) -> Any:
-    torch = _torch(f"device {device}")
+    torch = need_torch(f"device {device}")
     if not torch.cuda.is_available():
         raise MissingDependencyError(f"device {device}: this torch ({torch.__version__}) sees no CUDA device")
     return torch
 
 
-def _torch(why: str) -> Any:
+def need_torch(why: str) -> Any:
+    """Torch; MissingDependencyError where it is not usable."""
     try:
         import torch
     except Exception as error:
@@ -106,7 +107,7 @@ def _torch(why: str) -> Any:
 def network(checkpoint: Checkpoint, device: str, dtype: str, *, fused: bool) -> Any:
     """The torch network with these weights, channels last, in eval mode; ``fused``: folded, and one operator where we
     have kernels."""
-    torch = _torch("the torch network") if device == "cpu" else _cuda_torch(device)
+    torch = need_torch("the torch network") if device == "cpu" else _cuda_torch(device)
     from leyolo.models.transfer import to_torch
 
     if fused and (device == "cpu" or _has_kernels()):
@@ -121,7 +122,7 @@ class TorchEngine:
     """The torch network behind the engine's signature, where we have no kernels: numpy in, numpy out."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
-        self._torch = _torch(f"device {device}")
+        self._torch = need_torch(f"device {device}")
         self._network = network(checkpoint, device, dtype, fused=True)
         self._device, self._dtype = device, getattr(self._torch, dtype)
 
@@ -135,7 +136,7 @@ class TorchEngine:
 
 def with_new_head(checkpoint: Checkpoint, num_classes: int, head: str) -> Checkpoint:
     """The same body for other classes or with a head of the other kind; what the weights cannot give is untrained."""
-    _torch("a new head")
+    need_torch("a new head")
     from leyolo.models.network import build
     from leyolo.models.transfer import from_torch, to_torch
 

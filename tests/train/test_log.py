@@ -1,0 +1,46 @@
+"""results.csv, the lines of a run, TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from leyolo.train.log import Log, csv_text, peak_memory
+
+ROWS = [{"epoch": 1, "train/box": 1.23456789}, {"epoch": 2, "train/box": 1.0, "val/map": 0.5}]
+
+
+def test_csv() -> None:
+    """Columns may come later; a row without one is empty there."""
+    assert csv_text(ROWS) == "epoch,train/box,val/map\n1,1.23457,\n2,1,0.5\n"
+
+
+def test_memory_is_plausible() -> None:
+    """Torch alone takes more than 50 MB, and this machine has less than 10 TB."""
+    before = peak_memory()
+    kept = torch.ones(64 * 2**20 // 4)
+    assert 50 < before <= peak_memory() < 10_000_000
+    assert peak_memory() >= kept.nbytes / 2**20
+
+
+def test_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"epoch": 3, "train/box": 1.5, "images_per_s": 20.0, "val/map": 0.25, "val/map50": 0.5}
+    for folder, quiet, talks in ((tmp_path, False, True), (tmp_path, True, False), (None, False, False)):
+        log = Log(folder, total=4, quiet=quiet)
+        log.batch(2, 0, ["box"], torch.ones(1))
+        log.epoch(row, 5, best=True)
+        log.rows([row])
+        log.close()
+        said = "epoch 3/5  box 1.500  20.0 img/s  mAP50-95 0.250  mAP50 0.500  best\n"
+        assert capsys.readouterr().err == (said if talks else "")
+    assert (tmp_path / "results.csv").read_text().startswith("epoch,train/box,")
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    log = Log(tmp_path, total=1, quiet=True, board=True)
+    log.epoch({"epoch": 1, "train/box": 1.5, "images_per_s": 2.0}, 1, best=False)
+    log.close()
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("events.")]

@@ -1,0 +1,213 @@
+"""Whole runs, short ones: they learn, stop, fail and go on as they should."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from leyolo import LeYOLO, weights
+from leyolo.errors import InputError, UsageError
+from leyolo.train import TrainResult, loop, resume
+from leyolo.train.loop import DivergedError
+from leyolo.train.losses import Losses
+
+Run = Callable[..., TrainResult]
+TIMES = ("seconds", "images_per_s", "memory_mb")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("head", "assigner", "epochs", "options"),
+    [
+        ("leyolo", "tal", 18, {"lr": 0.01}),
+        ("leyolo", "simota", 20, {"lr": 0.01}),
+        ("leyolo", "ota", 28, {"lr": 0.01}),
+        ("yolox", "simota", 45, {"lr": 0.005, "batch": 2, "close_mosaic": 1.0}),
+        ("yolox", "ota", 28, {"lr": 0.004, "close_mosaic": 1.0}),
+    ],
+)
+def test_eight_pictures_are_learnt_by_heart(
+    run: Run, pictures: Path, head: str, assigner: str, epochs: int, options: dict[str, Any]
+) -> None:
+    result = run(head=head, assigner=assigner, epochs=epochs, val_data=str(pictures), val=epochs, **options)
+    assert result.rows[-1]["val/map50"] >= 0.95
+    assert result.rows[-1]["val/map"] == pytest.approx(result.map)
+
+
+def test_what_a_run_writes(run: Run, pictures: Path, tmp_path: Path) -> None:
+    result = run(epochs=2, val_data=str(pictures))
+    assert {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()} == {
+        "args.yaml", "results.csv", "weights/best.safetensors", "weights/last.safetensors", "weights/state.safetensors",
+    }  # fmt: skip
+    rows = _rows(result.folder / "results.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"train/box", "train/cls", "train/dfl", "val/map", "val/map50", "lr", *TIMES} < set(rows[0])
+    last = weights.load(result.last)
+    assert list(last.names.values()) == ["red", "green", "blue"]
+    assert LeYOLO(result.best).val(pictures, imgsz=128).map == pytest.approx(result.map, abs=1e-9)
+
+
+def test_pictures_of_a_run(run: Run, pictures: Path) -> None:
+    """Every one is drawn, and opens; the batch shows what is learnt."""
+    result = run(epochs=2, val_data=str(pictures), plots=True)
+    sizes = {path.name: Image.open(path).size for path in result.folder.iterdir() if path.suffix in {".png", ".jpg"}}
+    assert set(sizes) == {
+        "labels.png", "batch.jpg", "results.png", "predictions.jpg", "precision_recall.png", "confusion.png",
+    }  # fmt: skip
+    assert sizes["batch.jpg"] == (640, 640)  # four pictures of a batch
+    assert min(min(size) for size in sizes.values()) >= 300
+
+
+def test_resumed_is_uninterrupted_to_the_bit(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted in the middle of an epoch, with everything random on."""
+    options = {
+        "epochs": 3, "batch": 3, "val_data": str(pictures), "mosaic": 0.5, "fliplr": 0.5, "scale": 0.3, "mixup": 0.2,
+        "save_steps": 1, "multi_scale": 0.3,
+    }  # fmt: skip
+    whole = run(name="whole", **options)
+    step = loop.step
+
+    def interrupted(job: loop.Job, epoch: int) -> None:
+        if job.progress.steps == 5:  # the last of the second epoch's three
+            raise KeyboardInterrupt
+        step(job, epoch)
+
+    monkeypatch.setattr(loop, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(name="parts", **options)
+    monkeypatch.setattr(loop, "step", step)
+    folder = whole.folder.parent / "parts"
+    torch.rand(7)  # what happens in between must not matter
+    parts = resume(folder, {}, quiet=True)
+    assert parts.last.read_bytes() == whole.last.read_bytes()
+    one, two = (_rows(r.folder / "results.csv") for r in (whole, parts))
+    assert [{k: v for k, v in row.items() if k not in TIMES} for row in one] == [
+        {k: v for k, v in row.items() if k not in TIMES} for row in two
+    ]
+
+
+def test_a_finished_run_can_be_extended(run: Run) -> None:
+    result = run(epochs=1)
+    with pytest.raises(UsageError, match="pass an epochs larger than 1"):
+        resume(result.folder, {}, quiet=True)
+    with pytest.raises(UsageError, match="lr cannot change when a run is resumed"):
+        resume(result.folder, {"epochs": 2, "lr": 0.1}, quiet=True)
+    assert [row["epoch"] for row in resume(result.folder, {"epochs": 2}, quiet=True).rows] == [1, 2]
+
+
+def test_a_gradient_that_is_no_number_stops_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The saved epoch stays as it was."""
+    good = run(epochs=1)
+    before = {path: path.read_bytes() for path in good.folder.rglob("*.safetensors")}
+    loss = loop.loss
+
+    def spoilt(*arguments: Any, **options: Any) -> Losses:
+        losses = loss(*arguments, **options)
+        return losses._replace(total=losses.total * math.nan)
+
+    monkeypatch.setattr(loop, "loss", spoilt)
+    with pytest.raises(DivergedError, match=r"gradient became nan in epoch 2, step 3.*\n.*Lower --lr"):
+        resume(good.folder, {"epochs": 2}, quiet=True)
+    assert {path: path.read_bytes() for path in good.folder.rglob("*.safetensors")} == before
+
+
+def test_no_batch_is_lost_to_accumulation(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches of three, three and two pictures, two to a step: the third is stepped by itself, and at full
+    weight."""
+    seen: list[int] = []
+    scales: list[float] = []
+    forward, step = loop.forward, loop.step
+
+    def counted(job: loop.Job, batch: Any, epoch: int) -> Losses:
+        seen.append(len(batch.images))
+        losses = forward(job, batch, epoch)
+        losses.total.register_hook(lambda gradient: scales.append(float(gradient)))
+        return losses
+
+    monkeypatch.setattr(loop, "forward", counted)
+    stepped: list[int] = []
+    monkeypatch.setattr(loop, "step", lambda job, epoch: (stepped.append(len(seen)), step(job, epoch)))
+    run(epochs=2, batch=3, accumulate=2)
+    assert seen == [3, 3, 2] * 2
+    assert stepped == [2, 3, 5, 6]
+    assert scales == [0.5, 0.5, 1.0] * 2
+
+
+def test_patience(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "validate", lambda *_: {"map": 0.25, "map50": 0.5, "map75": 0.1})
+    result = run(epochs=9, val_data=str(pictures), patience=2)
+    assert [row["epoch"] for row in result.rows] == [1, 2, 3]
+    assert result.best_epoch == 1
+    assert result.best.read_bytes() != result.last.read_bytes()
+
+
+def test_without_validation_the_last_weights_are_the_best(run: Run) -> None:
+    result = run(epochs=2)
+    assert result.best_epoch == 0
+    assert result.best.read_bytes() == result.last.read_bytes()
+    assert "val/map" not in result.rows[0]
+
+
+def test_folders(run: Run, tmp_path: Path) -> None:
+    """A run never writes into another's folder unasked, and clears what a killed one left."""
+    first = run(epochs=1, name=None)
+    assert first.folder.name == "train"
+    assert run(epochs=1, name=None).folder.name == "train-2"
+    with pytest.raises(UsageError, match="exists; pass --exist-ok"):
+        run(epochs=1, name="train")
+    stale = first.folder / "weights" / ".state.safetensors.1.ab.tmp"
+    stale.write_bytes(b"half")
+    run(epochs=1, name="train", exist_ok=True)
+    assert not stale.exists()
+    with pytest.raises(InputError, match="there is no run to resume"):
+        resume(tmp_path / "nothing", {})
+
+
+def test_plain_and_fused_operators_start_alike(run: Run) -> None:
+    """The first step's losses agree within float32 rounding; later ones drift apart as any rounding does."""
+    rows = [run(name=str(on), epochs=1, batch=8, fused_ops=on).rows[0] for on in (True, False)]
+    for name in ("train/box", "train/cls", "train/dfl"):
+        assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-4)
+
+
+def test_bf16_sgd_and_frozen_layers(run: Run, tmp_path: Path) -> None:
+    start = weights.load(run(epochs=1, name="start").last)
+    result = run(start, name="more", epochs=1, amp="bf16", optimizer="sgd", freeze=20, accumulate=2, ema=0.0, imgsz=96)
+    after = weights.load(result.last)
+    same = {n for n, v in start.state.items() if np.array_equal(v, after.state[n])}
+    assert {n for n in start.state if n.startswith("layers.") and int(n.split(".")[1]) < 20} <= same
+    assert not any(n.startswith("layers.25.") and n.endswith("weight") for n in same)
+    assert all(math.isfinite(v) for v in result.rows[0].values())
+
+
+def test_the_python_class(pictures: Path, tmp_path: Path) -> None:
+    """LeYOLO.train takes the best weights over, with the classes of the data."""
+    from leyolo.models.network import build
+    from leyolo.models.transfer import from_torch
+
+    weights.save(tmp_path / "start.safetensors", from_torch(build("n", 5)))
+    model = LeYOLO(tmp_path / "start.safetensors")
+    result = model.train(pictures, epochs=1, imgsz=64, batch=4, quiet=True, project=str(tmp_path), val=0, plots=False)
+    assert result.folder == tmp_path / "train"
+    assert model.names == {0: "red", 1: "green", 2: "blue"}
+    assert model.logits(np.zeros((1, 3, 64, 64), np.float32)).shape == (1, 84, 64 + 3)
+    with pytest.raises(UsageError, match="training has no setting 'lrate'"):
+        model.train(pictures, epochs=1, lrate=1)
+
+
+def test_one_picture_in_a_batch_of_one(run: Run, draw: Callable[[Path, int], Path], tmp_path: Path) -> None:
+    result = run(data=str(draw(tmp_path / "one", 1)), epochs=1, batch=1, imgsz=64)
+    assert len(result.rows) == 1
+    assert isinstance(result.rows[0]["train/box"], float)
