@@ -40,8 +40,8 @@ def chosen(names: str | None, head: str) -> list[str]:
 
 def run(name: str, scene: Scene) -> Assignment:
     """One assigner on a scene, with the settings that training has. FCOS, which training does not offer, takes its
-    paper's (arXiv 1904.01355, section 3.2): within 1.5 strides of the centre, sides of up to 8 strides on each level, of
-    any length on the last."""
+    paper's (arXiv 1904.01355, section 3.2): within 1.5 strides of the centre, sides of up to 8 strides on each level,
+    of any length on the last."""
     targets, points = scene.targets, scene.points
     if name == "fcos":
         levels = list(dict.fromkeys(points.strides.tolist()))

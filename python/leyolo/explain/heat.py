@@ -64,41 +64,44 @@ def window(scene: Scene, number: int, found: Costs) -> tuple[int, int, int, int]
 
 
 def panels(scene: Scene, number: int, taken: Sequence[int], rule: str, side: int) -> list[tuple[str, Image.Image]]:
-    """For each level its title and its candidates, coloured by cost from the cheapest to the dearest of all levels.
+    """For each level its title and its candidates, coloured by cost (its logarithm) from the cheapest to the dearest of
+    all levels.
 
     Args:
         number: the object. taken: anchors that SimOTA gives it, which get a white ring.
-        rule: SimOTA's. side: of a panel, at most, in pixels.
+        rule: SimOTA's. side: of a panel, about, in pixels.
     """
     found = costs(scene, number, rule)
-    left, top, right, bottom = window(scene, number, found)
-    zoom = max(1, side // max(right - left, bottom - top))
-    least, most = (found.values.min(), found.values.max()) if len(found.values) else (0.0, 0.0)
-    spread = max(most - least, 1e-9)
+    view = window(scene, number, found)
+    zoom = max(1, round(side / max(view[2] - view[0], view[3] - view[1])))
+    heights = np.log1p(found.values - found.values.min(initial=np.inf))
+    shades = [shade(float(height / max(heights.max(), 1e-9))) for height in heights]
     drawn = []
     for stride in scene.levels:
-        picture = faded(scene.image[top:bottom, left:right], zoom, keep=0.7)
+        level = (scene.points.strides.numpy()[found.anchors] == stride).nonzero()[0].tolist()
+        picture = faded(scene.image[view[1] : view[3], view[0] : view[2]], zoom, keep=0.7)
         pen = ImageDraw.Draw(picture)
-        level = scene.points.strides.numpy()[found.anchors] == stride
-        for anchor, value in zip(found.anchors[level].tolist(), found.values[level].tolist(), strict=True):
-            x, y = ((v - o) * zoom for v, o in zip(scene.points.centers[anchor].tolist(), (left, top), strict=True))
-            _cell(pen, x, y, stride * zoom, value, shade((value - least) / spread), ringed=anchor in taken)
+        cells = [_cell(scene, int(found.anchors[at]), stride, view, zoom) for at in level]
+        for at, (x, y, half) in zip(level, cells, strict=True):
+            pen.rectangle((x - half, y - half, x + half, y + half), fill=shades[at])
         box = scene.targets.boxes[0, number].tolist()
-        pen.rectangle(
-            [(v - o) * zoom for v, o in zip(box, (left, top, left, top), strict=True)], outline=color(number), width=3
-        )
+        corners = [(v - o) * zoom for v, o in zip(box, (*view[:2], *view[:2]), strict=True)]
+        pen.rectangle(corners, outline=color(number), width=3)
+        for at, (x, y, half) in zip(level, cells, strict=True):
+            if int(found.anchors[at]) in taken:
+                pen.ellipse((x - half, y - half, x + half, y + half), outline="white", width=max(2, round(half / 8)))
+            if half >= 12:
+                face = font(min(20.0, half / 1.3), True)
+                text = f"{found.values[at]:.1f}"
+                pen.text((x, y), text, fill=text_color(shades[at]), font=face, anchor="mm")
         got = sum(int(scene.points.strides[anchor]) == stride for anchor in taken)
-        drawn.append((f"stride {stride}: {int(level.sum())} candidates, {got} taken", picture))
+        drawn.append((f"stride {stride}: {len(level)} candidates, {got} taken", picture))
     return drawn
 
 
 def _cell(
-    pen: ImageDraw.ImageDraw, x: float, y: float, side: float, value: float, fill: Color, *, ringed: bool
-) -> None:
-    half = side / 2 - 1
-    pen.rectangle((x - half, y - half, x + half, y + half), fill=fill)
-    if ringed:
-        pen.ellipse((x - half, y - half, x + half, y + half), outline=(255, 255, 255), width=max(2, round(side / 16)))
-    if side >= 26:
-        size = min(20.0, side / 2.6)
-        pen.text((x, y), f"{value:.1f}", fill=text_color(fill), font=font(size, True), anchor="mm")
+    scene: Scene, anchor: int, stride: int, view: tuple[int, int, int, int], zoom: int
+) -> tuple[float, float, float]:
+    """Centre and half side of an anchor's cell in a panel."""
+    x, y = scene.points.centers[anchor].tolist()
+    return (x - view[0]) * zoom, (y - view[1]) * zoom, stride * zoom / 2 - 1

@@ -15,7 +15,15 @@ from leyolo.predict.images import Pixels
 DOT = 0.22
 """Radius of a dot, in strides."""
 WITHOUT: Color = (214, 20, 20)
+BORDER = 16
+"""Input pixels round the picture that are shown: anchors of objects at its border lie there."""
 _DASH = 6
+
+
+def shown(scene: Scene) -> tuple[int, int, int, int]:
+    """The part of the input that panels show: (left, top, right, bottom)."""
+    (left, top, right, bottom), (height, width) = scene.content, scene.image.shape[:2]
+    return max(left - BORDER, 0), max(top - BORDER, 0), min(right + BORDER, width), min(bottom + BORDER, height)
 
 
 def faded(image: Pixels, zoom: int, keep: float = 0.45) -> Image.Image:
@@ -42,8 +50,8 @@ def tag(pen: ImageDraw.ImageDraw, x: float, y: float, text: str, fill: Color, si
 
 
 def panel(scene: Scene, shares: Sequence[Share], zoom: int) -> Image.Image:
-    """One assigner: the picture without its padding, ``zoom`` times as large. An object without anchors is dashed and
-    crossed out."""
+    """One assigner: the picture with what there is of its padding within ``BORDER``, ``zoom`` times as large. An object
+    without anchors is dashed and crossed out."""
     drawn = faded(scene.image, zoom)
     pen = ImageDraw.Draw(drawn)
     boxes = scene.targets.boxes[0].tolist()
@@ -60,8 +68,8 @@ def panel(scene: Scene, shares: Sequence[Share], zoom: int) -> Image.Image:
         dot(pen, x, y, DOT * strides[anchor] * zoom, color(number))
     for number, (box, share) in enumerate(zip(boxes, shares, strict=True)):
         fill = color(number) if share.anchors else WITHOUT
-        tag(pen, box[0] * zoom, max(box[1] * zoom - 20, scene.content[1] * zoom), str(number + 1), fill)
-    left, top, right, bottom = (side * zoom for side in scene.content)
+        tag(pen, box[0] * zoom, max(box[1] * zoom - 20, shown(scene)[1] * zoom), str(number + 1), fill)
+    left, top, right, bottom = (side * zoom for side in shown(scene))
     return drawn.crop((left, top, right, bottom))
 
 
