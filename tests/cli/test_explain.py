@@ -48,6 +48,11 @@ def test_table_json_and_picture_say_the_same(run: Run, data: Path, weights_file:
     assert set(found["agreement"]) == {"fcos/simota", "fcos/ota", "fcos/tal", "simota/ota", "simota/tal", "ota/tal"}
     assert all(0 <= value <= 1 for value in found["agreement"].values())
     assert "agreement  SimOTA  OTA" in done.out
+    rows, asked = found["candidates"], found["objects"][1]["assigners"]["simota"]["asked"]
+    assert "SimOTA's cost of 2 ring: the largest IoUs sum to" in done.out
+    assert f"so k is {asked}; {len(rows)} candidates" in done.out
+    assert lines[-min(len(rows), 12)][-1] == "taken"
+    assert rows[0]["taken"]
     drawn = Image.open(out)
     assert drawn.format == "PNG"
     assert min(drawn.size) > 600

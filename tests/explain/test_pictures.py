@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scenes import scene
 
@@ -16,18 +17,23 @@ from leyolo.predict.draw import color
 BOXES = [[8, 8, 88, 56], [40, 60, 90, 92]]
 
 
+def _under_number(x: float, y: float, box: list[float]) -> bool:
+    """The number of a box stands above its upper left corner, 20 pixels high, or inside where there is no room."""
+    top = max(box[1] - 20, 0)
+    return box[0] - 1 <= x <= box[0] + 20 and top - 1 <= y <= top + 21
+
+
 @pytest.mark.parametrize("zoom", [1, 3])
 def test_every_anchor_is_a_dot_in_its_objects_colour(zoom: int) -> None:
     given = scene(BOXES)
     shares = assigners.shares("tal", given, assigners.run("tal", given))
     drawn = np.asarray(panels.panel(given, shares, zoom))
     assert drawn.shape == (96 * zoom, 96 * zoom, 3)
-    smallest = {tuple(given.points.centers[a].tolist()) for share in shares for a in share.anchors}
-    assert len(smallest) == sum(len(share.anchors) for share in shares) > 10
+    assert sum(len(share.anchors) for share in shares) > 10
     for number, share in enumerate(shares):
         for anchor in share.anchors:
             x, y = (round(v * zoom) for v in given.points.centers[anchor].tolist())
-            if not any(8 <= x / zoom - box[0] + 8 <= 24 and abs(y / zoom - box[1]) < 26 for box in BOXES):  # a number
+            if not any(_under_number(x, y, [v * zoom for v in box]) for box in BOXES):
                 assert tuple(drawn[y, x]) == color(number), (number, anchor)
     untouched = drawn[-zoom * 3 :, : zoom * 30]
     assert (untouched == untouched[..., :1]).all(), "grey where there is nothing"
@@ -65,6 +71,23 @@ def test_costs_are_the_operators_and_the_taken_are_the_cheapest() -> None:
     share = assigners.shares("simota", given, assigners.run("simota", given))[1]
     assert share.asked == len(share.anchors)
     assert set(found.anchors[np.argsort(found.values)[: share.asked]].tolist()) == set(share.anchors)
+
+
+@pytest.mark.parametrize("rule", heat.RULES)
+def test_candidates_explain_k_and_the_choice(rule: str) -> None:
+    given = scene(BOXES)
+    for number, share in enumerate(assigners.shares(rule, given, assigners.run(rule, given))):
+        found = heat.candidates(given, number, heat.RULES[rule], share.anchors)
+        assert found.k == share.asked
+        assert [row.taken for row in found.rows[: found.k]] == [True] * found.k
+        assert [row.cost for row in found.rows] == sorted(row.cost for row in found.rows)
+        for row in found.rows:
+            other = given.cls_logits[0, :, 1].sigmoid()
+            at = (
+                (given.points.centers == torch.tensor([row.x, row.y])).all(1) & (given.points.strides == row.stride)
+            ).nonzero()
+            expected = -np.log(row.probability) - np.log(1 - float(other[at])) - 3 * np.log(row.iou + 1e-8)
+            assert row.cost == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_cost_panels_say_candidates_and_taken() -> None:

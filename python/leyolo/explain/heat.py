@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from leyolo.explain.panels import faded
 from leyolo.explain.scene import Scene
@@ -16,6 +17,8 @@ from leyolo.predict.draw import Color, color, font, text_color
 
 PENALTY = 1e5
 """Costs from here on carry the penalty of lying off the centre: drawn as no candidate."""
+TOPK = 10
+"""How many IoUs SimOTA sums up for k."""
 _MARGIN = 8.0
 _SCALE: NDArray[np.float64] = np.array([[0, 104, 55], [102, 189, 99], [254, 224, 139], [244, 109, 67], [165, 0, 38]])
 
@@ -27,10 +30,61 @@ class Costs(NamedTuple):
     values: NDArray[np.float64]
 
 
+class Candidate(NamedTuple):
+    """One of an object's candidates: its centre and stride in input pixels, the IoU of its predicted box with the
+    object, its probability of the object's class, the cost of the two, and whether it is the object's in the end."""
+
+    x: float
+    y: float
+    stride: float
+    iou: float
+    probability: float
+    cost: float
+    taken: bool
+
+
+class Candidates(NamedTuple):
+    """``rows``: the cheapest first. ``iou_sum``: of the 10 largest IoUs over all candidates of the picture, whose whole
+    part is ``k``, at least 1."""
+
+    rows: list[Candidate]
+    iou_sum: float
+    k: int
+
+
+RULES = {"simota": "main", "simota-v030": "v030"}
+"""SimOTA's rule by the name of the assigner."""
+
+
+def candidates(scene: Scene, number: int, rule: str, taken: Sequence[int]) -> Candidates:
+    """What SimOTA decides on for object ``number``; ``taken`` are the anchors that it got."""
+    found = costs(scene, number, rule)
+    logits = scene.cls_logits[0, :, int(scene.targets.labels[0, number])]
+    probability = logits.sigmoid()
+    if scene.obj_logits is not None:
+        probability = (probability * scene.obj_logits[0].sigmoid()).sqrt()
+    _, iou = _matrices(scene, rule)
+    rows = []
+    for at in np.argsort(found.values, kind="stable").tolist():
+        anchor = int(found.anchors[at])
+        x, y = scene.points.centers[anchor].tolist()
+        numbers = (float(scene.points.strides[anchor]), float(iou[0, number, anchor]), float(probability[anchor]))
+        rows.append(Candidate(x, y, *numbers, float(found.values[at]), anchor in taken))
+    largest = iou[0, number].topk(min(TOPK, iou.shape[2])).values.sum()
+    return Candidates(rows, float(largest), max(1, int(largest)))
+
+
 def costs(scene: Scene, number: int, rule: str) -> Costs:
     """SimOTA's candidates of object ``number`` and what they cost it (``leyolo.ops.simota_cost``)."""
+    row = _matrices(scene, rule)[0][0, number].double().numpy()
+    anchors = np.flatnonzero(row < PENALTY)
+    return Costs(anchors, row[anchors])
+
+
+def _matrices(scene: Scene, rule: str) -> tuple[Tensor, Tensor]:
+    """Costs and IoUs [1, G, A]."""
     targets = scene.targets
-    cost, _ = simota_cost(
+    return simota_cost(
         scene.cls_logits,
         scene.obj_logits,
         scene.boxes,
@@ -39,9 +93,6 @@ def costs(scene: Scene, number: int, rule: str) -> Costs:
         rule=rule,
         fmt="xyxy",
     )
-    row = cost[0, number].double().numpy()
-    anchors = np.flatnonzero(row < PENALTY)
-    return Costs(anchors, row[anchors])
 
 
 def shade(share: float) -> Color:

@@ -39,9 +39,9 @@ def sheet(
     full = columns * (width * zoom + _GAP) + _GAP
     blocks = [_row(row) for row in rows]
     if number is not None:
-        rule = next(name for name in ("simota", "simota-v030") if name in shares)
+        rule = next(name for name in heat.RULES if name in shares)
         side = full // len(scene.levels) - _GAP
-        drawn = heat.panels(scene, number, shares[rule][number].anchors, "main" if rule == "simota" else "v030", side)
+        drawn = heat.panels(scene, number, shares[rule][number].anchors, heat.RULES[rule], side)
         title = f"{TITLES[rule]}'s cost of {number + 1} {scene.names[number]}, cell by cell"
         blocks += [_line(title), _row([((text, ""), each) for text, each in drawn])]
     blocks.append(_legend(scene, notes, max([full, *(block.width for block in blocks)]), zoom, number is not None))

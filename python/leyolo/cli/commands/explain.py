@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from leyolo.explain.assigners import Share
-    from leyolo.explain.scene import Predictor, Scene
+    from leyolo.explain.scene import Predictor
     from leyolo.explain.truths import Truths
-    from leyolo.ops import Assignment
 
 app = typer.Typer(
     help="Show how training decides.",
@@ -54,7 +51,7 @@ def assign(
     imgsz: Annotated[int, typer.Option("--imgsz", help="Side of the network input, a multiple of 32.")] = 640,
     number: Annotated[
         int | None,
-        typer.Option("--object", help="Draw SimOTA's cost of this object of the table.", min=1, show_default=False),
+        typer.Option("--object", help="Show SimOTA's cost of this object of the table.", min=1, show_default=False),
     ] = None,
     conf: Annotated[float, typer.Option("--conf", help="Without annotations: what counts as detected.")] = 0.25,
     seed: Annotated[int, typer.Option("--seed", help="Of weights that are untrained.", min=0)] = 0,
@@ -101,10 +98,10 @@ def _picture(
     out: Path | None,
     target: str | None,
 ) -> None:
-    from leyolo.cli import numbers
+    from leyolo.cli import explain_text, numbers
     from leyolo.cli.console import say
     from leyolo.errors import InputError, UsageError
-    from leyolo.explain import assigners, sheet, truths
+    from leyolo.explain import assigners, heat, sheet, truths
     from leyolo.explain.scene import Predictor
     from leyolo.predict.images import read_image
     from leyolo.predict.pipeline import Settings, image_size
@@ -129,15 +126,23 @@ def _picture(
         raise InputError(f"{image}: there is no object in it ({known.source})")
     if number is not None and number > len(known.labels):
         raise UsageError(f"--object must be at most {len(known.labels)}, the objects of the picture, got {number}")
-    if number is not None and not {"simota", "simota-v030"} & set(names):
+    if number is not None and not heat.RULES.keys() & set(names):
         raise UsageError("--object draws SimOTA's cost: simota must be among the assigners")
     scene = predictor.scene(pixels, known, size)
     found = {name: assigners.run(name, scene) for name in names}
     shares = {name: assigners.shares(name, scene, each) for name, each in found.items()}
+    rule = next((name for name in heat.RULES if name in names), "")
+    candidates = None
+    if number is not None:
+        candidates = heat.candidates(scene, number - 1, heat.RULES[rule], shares[rule][number - 1].anchors)
     if target is not None:
-        numbers.write(_numbers(image, scene, known.source, predictor.source, found, shares), target)
+        said = explain_text.as_numbers(image, scene, known.source, predictor.source, found, shares, candidates)
+        numbers.write(said, target)
     if target != "-":
-        _print(scene, shares, found)
+        explain_text.print_shares(scene, shares, found)
+    if target != "-" and number is not None and candidates is not None:
+        title = f"{assigners.TITLES[rule]}'s cost of {number} {scene.names[number - 1]}"
+        explain_text.print_candidates(title, candidates)
     say(f"objects: {known.source}")
     say(f"predictions: {predictor.source}, {scene.image.shape[1]} x {scene.image.shape[0]}")
     if out is not None:
@@ -158,88 +163,6 @@ def _with_model_names(known: Truths, predictor: Predictor, boxes: Path) -> Truth
     return replace(known, names=None)
 
 
-def _print(scene: Scene, shares: Mapping[str, Sequence[Share]], found: Mapping[str, Assignment]) -> None:
-    from leyolo.cli.console import table
-    from leyolo.explain.assigners import TITLES
-
-    levels = "/".join(map(str, scene.levels))
-    rows = []
-    for at, name in enumerate(scene.names):
-        x1, y1, x2, y2 = scene.targets.boxes[0, at].tolist()
-        for assigner, each in shares.items():
-            share = each[at]
-            rows.append(
-                (
-                    *(
-                        (at + 1, name, f"{x2 - x1:.0f} x {y2 - y1:.0f}")
-                        if assigner == next(iter(shares))
-                        else ("", "", "")
-                    ),
-                    TITLES[assigner],
-                    "" if share.asked is None else share.asked,
-                    len(share.anchors),
-                    "/".join(str(count) for count in share.levels.values()),
-                    "none" if share.iou is None else f"{share.iou:.3f}",
-                )
-            )
-    table("", ("", "object", "pixels", "assigner", "k", "anchors", f"at {levels}", "mean IoU"), rows)
-    if len(shares) > 1:
-        print()
-        _print_agreement(tuple(shares), _agreements(found))
-
-
-def _agreements(found: Mapping[str, Assignment]) -> dict[tuple[str, str], float]:
-    from leyolo.explain.assigners import agreement
-    from leyolo.explain.summary import pairs, share
-
-    return {(a, b): share(*agreement(found[a], found[b])) for a, b in pairs(tuple(found))}
-
-
-def _print_agreement(names: Sequence[str], values: Mapping[tuple[str, str], float]) -> None:
-    """Of the anchors that either gives, the share that both give to the same object."""
-    from leyolo.cli.console import table
-    from leyolo.explain.assigners import TITLES
-
-    rows = [(TITLES[a], *(f"{values[a, b]:.3f}" if (a, b) in values else "" for b in names[1:])) for a in names[:-1]]
-    table("", ("agreement", *(TITLES[b] for b in names[1:])), rows)
-
-
-def _numbers(
-    image: Path,
-    scene: Scene,
-    objects: str,
-    predictions: str,
-    found: Mapping[str, Assignment],
-    shares: Mapping[str, Sequence[Share]],
-) -> dict[str, Any]:
-    """Everything, with positions in pixels of the network input."""
-    boxes = scene.targets.boxes[0].tolist()
-    centers, strides = scene.points.centers.tolist(), scene.points.strides.tolist()
-    rows = []
-    for at, name in enumerate(scene.names):
-        by_assigner = {
-            assigner: {
-                "asked": each[at].asked,
-                "anchors": len(each[at].anchors),
-                "levels": {str(stride): count for stride, count in each[at].levels.items()},
-                "mean_iou": each[at].iou,
-                "points": [[*centers[anchor], strides[anchor]] for anchor in each[at].anchors],
-            }
-            for assigner, each in shares.items()
-        }
-        rows.append({"number": at + 1, "class": name, "box": boxes[at], "assigners": by_assigner})
-    return {
-        "image": str(image),
-        "input": [scene.image.shape[1], scene.image.shape[0]],
-        "scale": scene.scale,
-        "padding": list(scene.content[:2]),
-        "objects_from": objects,
-        "predictions_from": predictions,
-        "objects": rows,
-        "agreement": {f"{a}/{b}": value for (a, b), value in _agreements(found).items()},
-    }
-
-
 def _summary(
     data: Path,
     split: str | None,
@@ -250,7 +173,7 @@ def _summary(
     seed: int,
     target: str | None,
 ) -> None:
-    from leyolo.cli import numbers
+    from leyolo.cli import explain_text, numbers
     from leyolo.cli.console import progress, say
     from leyolo.data.check import parts
     from leyolo.data.dataset import joined
@@ -268,31 +191,6 @@ def _summary(
     if target is not None:
         numbers.write({**found.to_dict(), "imgsz": imgsz, "predictions_from": predictor.source}, target)
     if target != "-":
-        _print_summary(found.to_dict(), names)
+        explain_text.print_summary(found.to_dict(), names)
     say(f"{found.pictures} pictures, {found.objects} objects, {found.small} of them below 32 x 32 in the input")
     say(f"predictions: {predictor.source}, {imgsz} x {imgsz}")
-
-
-def _print_summary(found: dict[str, Any], names: Sequence[str]) -> None:
-    from leyolo.cli.console import table
-    from leyolo.explain.assigners import TITLES
-
-    rows = [
-        (
-            TITLES[row["assigner"]],
-            "" if row["asked"] is None else f"{row['asked'] / found['objects']:.2f}",
-            f"{row['anchors_per_object']:.2f}",
-            row["objects_without"],
-            row["small_objects_without"],
-            row["objects_with_one"],
-            "none" if row["mean_iou"] is None else f"{row['mean_iou']:.3f}",
-            f"{row['median_ms']:.2f}",
-        )
-        for row in found["assigners"]
-    ]
-    header = ("", "k", "anchors", "without", "of them small", "with one", "mean IoU", "ms a picture")
-    table("", header, rows)
-    if len(names) > 1:
-        print()
-        values = {(a, b): found["agreement"][f"{a}/{b}"] for at, a in enumerate(names) for b in names[at + 1 :]}
-        _print_agreement(names, values)
