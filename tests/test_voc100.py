@@ -13,10 +13,11 @@ import pytest
 import leyolo._C as C
 from leyolo import LeYOLO
 
+NAMES = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "mar_100")
 OFFICIAL = {
-    320: {"map": 0.53425, "map50": 0.75731, "map75": 0.61928},
-    480: {"map": 0.58450, "map50": 0.77171, "map75": 0.65243},
-    640: {"map": 0.60819, "map50": 0.81969, "map75": 0.67889},
+    320: dict(zip(NAMES, (0.53425, 0.75731, 0.61928, 0.13681, 0.38234, 0.63978, 0.68568), strict=True)),
+    480: dict(zip(NAMES, (0.58450, 0.77171, 0.65243, 0.17582, 0.48325, 0.68233, 0.76054), strict=True)),
+    640: dict(zip(NAMES, (0.60819, 0.81969, 0.67889, 0.23244, 0.52548, 0.68518, 0.75537), strict=True)),
 }
 """Square letterbox with scale-up, confidence 0.001, IoU 0.7, multi-label, 300 boxes of 80 classes, VOC's 20 kept."""
 

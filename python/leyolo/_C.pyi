@@ -48,6 +48,17 @@ def depthwise_conv2d(
     activation: str = "none",
     out: Array | None = None,
 ) -> Array: ...
+def batch_norm_act(
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    mean: Array | None = None,
+    variance: Array | None = None,
+    *,
+    eps: float = 1e-5,
+    activation: str = "none",
+    out: Array | None = None,
+) -> Any: ...
 def stream_leaves(map_bytes: int, cache_bytes: int, share: float) -> bool: ...
 def stream_windows(
     layers: Sequence[tuple[int, int, int, int]], cache_bytes: int, share: float

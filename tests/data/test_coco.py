@@ -49,6 +49,15 @@ def test_names_choose_and_order_the_classes(tmp_path: Path) -> None:
     ]
 
 
+def test_categories_of_one_name_are_one_class(tmp_path: Path) -> None:
+    categories = [{"id": 3, "name": "tv"}, {"id": 4, "name": "cat"}, {"id": 5, "name": "TV"}]
+    data = load(write_coco(tmp_path, categories=categories))
+    assert (data.names, data.categories, data.labels.tolist()) == (("tv", "cat"), (3, 4), [0, 0])
+    assert [str(p) for p in data.problems] == [
+        "data.json: category 5: has the name of category 3, 'TV': they are one class"
+    ]
+
+
 BAD: list[Any] = [
     ANNOTATION | {"bbox": [1, 2, float("nan"), 4]},
     ANNOTATION | {"bbox": [1, 2, 3]},

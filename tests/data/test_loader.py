@@ -136,14 +136,28 @@ def test_a_picture_that_has_changed_is_named(data: Dataset) -> None:
         batches(data)
 
 
+def worker_of(running: Loader) -> int:
+    """The process id of the one worker of a loader that has been started."""
+    (worker,) = running._batches._iterator._workers
+    return int(worker.pid)
+
+
+def test_an_epoch_may_be_left_early(data: Dataset) -> None:
+    running = loader(data, imgsz=64, batch=1, seed=5, epoch=0, augment=Augment(), workers=1)
+    for batch in running:
+        assert len(batch.images) == 1
+        break
+    running.set_epoch(1, augment=Augment())
+    assert same(list(running), batches(data, batch=1, epoch=1))
+
+
 def test_a_killed_worker_ends_the_run_with_its_cause(data: Dataset) -> None:
     many = data.subset([n % 9 for n in range(400)])
     running = loader(many, imgsz=64, batch=1, seed=0, epoch=0, augment=Augment(), workers=1)
 
     def kill() -> None:
         for batch in running:
-            (worker,) = running.worker_ids()
-            os.kill(worker, signal.SIGKILL)
+            os.kill(worker_of(running), signal.SIGKILL)
             assert len(batch.images)
 
     with pytest.raises(LoaderError, match="a loader worker ended, most often for lack of memory"):
@@ -153,7 +167,7 @@ def test_a_killed_worker_ends_the_run_with_its_cause(data: Dataset) -> None:
 def test_workers_that_stand_still_are_given_up(data: Dataset) -> None:
     running = Loader(data, Order(imgsz=64, batch=1), augment=None, workers=1, timeout=10)
     assert len(list(running)) == 9
-    (worker,) = running.worker_ids()
+    worker = worker_of(running)
     os.kill(worker, signal.SIGSTOP)
     started = time.monotonic()
     try:

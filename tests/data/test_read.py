@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +113,11 @@ def test_pictures_elsewhere(tmp_path: Path) -> None:
         read(write_coco(tmp_path), split="val", images=tmp_path / "nowhere")
     with pytest.raises(DataError, match="names must have at least one class"):
         read(write_coco(tmp_path), split="val", names=())
+
+
+def test_reading_and_checking_import_nothing_heavy() -> None:
+    modules = "leyolo.data, leyolo.data.check, leyolo.data.shapes, leyolo.data.augment, leyolo.data.order, leyolo.eval"
+    heavy = {"torch", "cv2", "matplotlib", "yaml", "defusedxml", "faster_coco_eval"}
+    code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -3,10 +3,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+import leyolo._C as C
 from cases import ACTIVATIONS, FLOATS, channels_last, compiled_equals_eager, opcheck
 from leyolo.ops import batch_norm_act
 from leyolo.ops.batch_norm_act import batch_norm_act_reference
@@ -79,7 +81,8 @@ def test_gradients(
 
     ours = gradients(batch_norm_act, *inputs)
     for i in range(3):
-        as_good_as_torch(ours[i], lambda *t, i=i: gradients(batch_norm_act_reference, *t)[i], *inputs)
+        factor = 2 if shape[0] * shape[2] * shape[3] >= 400 or not i else 4  # the error of a sum of few is luck
+        as_good_as_torch(ours[i], lambda *t, i=i: gradients(batch_norm_act_reference, *t)[i], *inputs, factor=factor)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -128,6 +131,25 @@ def test_two_values_and_none(training: bool) -> None:
     y = batch_norm_act(empty, weight, bias, *stats)
     assert y.shape == empty.shape
     assert all(torch.equal(g, torch.zeros_like(g)) for g in torch.autograd.grad(y.sum(), (empty, weight, bias)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_numpy_gives_the_same_bits(dtype: type, training: bool) -> None:
+    x, weight, bias = make((2, 21, 11, 13), torch.from_numpy(np.zeros(1, dtype)).dtype)
+    stats = running(21, weight.dtype)
+    arrays = [t.numpy() for t in (x.permute(0, 2, 3, 1), weight, bias, *(() if training else stats))]
+    found = C.batch_norm_act(*arrays, activation="silu")
+    y = found[0] if training else found
+    expected = batch_norm_act(x, weight, bias, *(s.clone() for s in stats), training=training, activation="silu")
+    assert y.dtype == dtype
+    assert np.array_equal(y, expected.permute(0, 2, 3, 1).numpy())
+    if training:
+        flat = arrays[0].astype(np.float64).reshape(-1, 21)
+        np.testing.assert_allclose(found[1], flat.mean(0), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(found[2], flat.var(0), rtol=1e-5)
+    with pytest.raises(ValueError, match="both or not at all"):
+        C.batch_norm_act(arrays[0], mean=stats[0].numpy())
 
 
 def test_memory_formats() -> None:

@@ -21,7 +21,7 @@ from leyolo.predict.pipeline import Pipeline, Settings, _suppress
 from leyolo.runtime.cuda import Gpu, in_type, pack_conv2d, pack_depthwise
 from leyolo.runtime.fold import fold
 from leyolo.runtime.lower import Network
-from leyolo.runtime.program import BLOCK, DEPTHWISE, MAX_POOL, UPSAMPLE2X
+from leyolo.runtime.program import BLOCK, DEPTHWISE, MAX_POOL, UNIT, UPSAMPLE2X
 from leyolo.weights import Checkpoint, load
 
 pytestmark = [pytest.mark.cuda] if torch.cuda.is_available() else []  # what `-m cuda` has to run
@@ -121,16 +121,16 @@ def test_wrong_programs_are_refused(official: Checkpoint) -> None:
         (stem, 1, 1, "expected 2 to 20"),
         (stem + 1, 0, DEPTHWISE, "begins with a convolution"),
         (stem + 2, 3, 24, "must read what"),
-        (stem + 1, 0, 5, "reads the image itself"),
+        (stem + 1, 19, 1, "packed values"),
         (plain, 0, 4, "chains are for the CPU"),
-        (plain + 1, 0, 2, "a block is"),
+        (plain + 1, 0, UNIT, "a block is"),
         (plain + 1, 1, 1, "expected 3, or 2 that do not"),
         (plain + 1, 19, 0, "packed values"),
         (pools + 1, 2, 0, "three of kernel 5"),
         (upsampling, 8, 32, "makes the first channels"),
         (upsampling, 2, 1 << 30, "does not fit into"),
         (head + 3, 14, 5, "a level of the head"),
-        (head + 4, 2, 32, "must read what"),
+        (head + 4, 2, 96, "must read what"),
         (head + 5, 8, 1 << 30, "does not fit into"),
         (head + 5, 7, 0, "writes the result"),
     ):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from leyolo.train.log import Log, csv_text, peak_memory
+from leyolo.train.log import Log, csv_text
+from leyolo.train.memory import peak_memory, trim
 
 ROWS = [{"epoch": 1, "train/box": 1.23456789}, {"epoch": 2, "train/box": 1.0, "val/map": 0.5}]
 
@@ -23,6 +25,23 @@ def test_memory_is_plausible() -> None:
     kept = torch.ones(64 * 2**20 // 4)
     assert 50 < before <= peak_memory() < 10_000_000
     assert peak_memory() >= kept.nbytes / 2**20
+
+
+def test_trimming_gives_memory_back() -> None:
+    """Holes in the heap: every other block is freed, which cannot lower its top."""
+    if sys.platform != "linux":
+        pytest.skip("glibc alone has malloc_trim")
+    held = [torch.ones(2**18) for _ in range(256)]  # blocks of a megabyte
+    del held[::2]
+    before = _resident()
+    trim()
+    assert _resident() <= before
+    assert all(float(block[0]) == 1 for block in held)
+
+
+def _resident() -> int:
+    """Pages of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1])
 
 
 def test_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 // Depthwise convolution: tiles of ROWS output rows x S output pixels x one vector of channels. Each input vector is
 // loaded once and used for every output of the tile that it touches. The sums of an output run over the taps row by row
 // whatever tile it falls into.
-#include "ops/depthwise_conv2d/depthwise_conv2d_tap.h"
+#include "ops/depthwise_conv2d/depthwise_conv2d_simd.h"
 
 namespace leyolo::LEYOLO_ISA {
 
@@ -21,22 +21,6 @@ constexpr int kBatch = kLanes == 8 ? 1 : 5;
 // are read for an output than the L2 cache delivers while its taps are summed. Only where a vector is a whole line.
 template <int STRIDE>
 constexpr bool kPrefetch = STRIDE == 2 && kLanes == 16;
-
-template <bool TAIL>
-LEYOLO_INLINE vf load_channels(float const* p, int count) {
-  if constexpr (TAIL)
-    return load_part(p, count);
-  else
-    return load(p);
-}
-
-template <bool TAIL>
-LEYOLO_INLINE void store_channels(float* p, vf v, int count) {
-  if constexpr (TAIL)
-    store_part(p, v, count);
-  else
-    store(p, v);
-}
 
 // Output rows that are made together.
 struct Rows {

@@ -30,9 +30,8 @@ struct DepthwiseArgs {
 
 struct DepthwiseBackwardArgs {
   DepthwiseArgs forward;   // y: unused
-  float const* gradient;   // of the output, [out_height, out_width, channels]; pitch forward.y_pitch
-  float* pre;              // scratch as the output: the gradient before the activation
-  float* x_gradient;       // as x, or null
+  float const* pre;        // the gradient before the activation, [out_height, out_width, channels], dense
+  float* x_gradient;       // as x, dense, or null
   float* weight_gradient;  // packed as the weight, added to
   float* bias_gradient;    // [padded], added to
 };

@@ -1,5 +1,5 @@
 // The pre-activation values are recomputed from x (one forward pass) rather than stored; then one pass for x and one
-// for weight and bias, without atomics: the same bits for any number of threads.
+// for weight and bias, whose sums of every image are added in order: the same bits for any number of threads.
 #include <algorithm>
 #include <cstring>
 
@@ -48,79 +48,135 @@ void backward_f64(View gradient, View x, View weight, View bias, View gx, View g
 
 }  // namespace
 
+namespace {
+
+struct Scratch {
+  float* next;
+  float* take(int64_t count) {
+    next += count;
+    return next - count;
+  }
+};
+
+// Taps of the packed weights in reverse order, without bias: with stride 1 and an output of the input's size the
+// gradient of x is the convolution of the gradient with these.
+bool mirrors(DepthwiseArgs const& a) {
+  return a.stride_h == 1 && a.stride_w == 1 && a.dilation_h == 1 && a.dilation_w == 1 &&
+         2 * a.padding_h == a.kernel_h - 1 && 2 * a.padding_w == a.kernel_w - 1;
+}
+void mirror(float const* packed, float* to, int64_t taps, int64_t padded) {
+  for (int64_t first = 0; first < padded * taps; first += taps * lanes())
+    for (int64_t t = 0; t < taps; ++t)
+      std::copy_n(packed + first + t * lanes(), lanes(), to + first + (taps - 1 - t) * lanes());
+  std::fill_n(to + padded * taps, padded, 0.0f);
+}
+
+// to = gradient * activation'(z) for all images.
+void before_activation(DepthwiseArgs const& a, float const* gradient, int64_t images, Activation activation, float* to,
+                       Context const& context) {
+  auto* const multiply = LEYOLO_PICK(depthwise_pre_gradient);
+  int64_t const row = a.out_width * a.channels;
+  DepthwiseArgs z = a;
+  z.activation = Activation::none;
+  parallel_for(context, 0, images * a.out_height, 1 + 20000 / row, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      DepthwiseArgs one = z;
+      int64_t const image = i / a.out_height;
+      one.x = a.x + image * a.height * a.width * a.channels;
+      one.y = to + image * a.out_height * row;
+      depthwise_band(one, i % a.out_height, i % a.out_height + 1);
+      multiply(gradient + i * row, to + i * row, activation, row);
+    }
+  });
+}
+
+}  // namespace
+
 void depthwise_conv2d_backward_cpu(View gradient, View x, View weight, View bias, View gx, View gw, View gb,
                                    View workspace, Depthwise const& params, Context const& context) {
   if (x.dtype == DType::f64) return backward_f64(gradient, x, weight, bias, gx, gw, gb, params);
-  int64_t const kh = weight.shape[2], kw = weight.shape[3], size = depthwise_packed_size(weight.shape[0], kh, kw);
-  float* scratch = workspace.as<float>();
-  auto const take = [&](int64_t count) {
-    float* const p = scratch;
-    scratch += count;
-    return p;
-  };
-  float *const packed = take(size), *const sums = take(size);
+  int64_t const taps = weight.shape[2] * weight.shape[3], images = x.shape[0],
+                size = depthwise_packed_size(weight.shape[0], weight.shape[2], weight.shape[3]);
+  Scratch scratch{workspace.as<float>()};
+  float *const packed = scratch.take(size), *const mirrored = scratch.take(size);
   depthwise_pack(weight, bias, {packed, DType::f32, Device::cpu, 1, {size}});
-  std::fill_n(sums, size, 0.0f);
-  float* const pre = take(gradient.numel() / std::max<int64_t>(1, gradient.shape[0]));
+  float* const sums = scratch.take(images * size);
+  std::fill_n(sums, images * size, 0.0f);
   bool const half = x.dtype != DType::f32;
   float *from = x.as<float>(), *g = gradient.as<float>(), *to = gx ? gx.as<float>() : nullptr;
   if (half) {
-    from = take(x.numel()), g = take(gradient.numel()), to = gx ? take(x.numel()) : nullptr;
+    from = scratch.take(x.numel()), g = scratch.take(gradient.numel()), to = gx ? scratch.take(x.numel()) : nullptr;
     to_float(x.data, x.dtype, from, x.numel(), context);
     to_float(gradient.data, gradient.dtype, g, gradient.numel(), context);
   }
-  DepthwiseBackwardArgs b{depthwise_args(x, weight, gradient, packed, params), nullptr, pre, nullptr, sums, nullptr};
-  DepthwiseArgs& a = b.forward;
-  b.bias_gradient = sums + int64_t(a.padded) * kh * kw;
+  DepthwiseArgs a = depthwise_args(x, weight, gradient, packed, params);
+  a.x = from;
+  float const* pre = g;
+  if (params.activation != Activation::none && images > 0) {
+    float* const made = scratch.take(gradient.numel());
+    before_activation(a, g, images, params.activation, made, context);
+    pre = made;
+  }
   int64_t const x_image = a.height * a.width * a.channels, y_image = a.out_height * a.out_width * a.channels;
-  auto* const pre_gradient = LEYOLO_PICK(depthwise_pre_gradient);
-  auto *const x_rows = LEYOLO_PICK(depthwise_x_gradient), *const weights = LEYOLO_PICK(depthwise_weight_gradient);
-  for (int64_t n = 0; n < x.shape[0]; ++n) {
-    a.x = from + n * x_image;
-    b.gradient = g + n * y_image;
-    if (params.activation == Activation::none) {
-      b.pre = const_cast<float*>(b.gradient);  // read only from here on
-    } else {
-      DepthwiseArgs forward = a;
-      forward.activation = Activation::none;
-      forward.y = pre;
-      depthwise_image(forward, context);
-      parallel_for(context, 0, y_image, 1 << 14, [&](int64_t begin, int64_t end) {
-        pre_gradient(b.gradient + begin, pre + begin, params.activation, end - begin);
-      });
-    }
-    if (to) {
-      b.x_gradient = to + n * x_image;
-      int64_t const per_row = a.width * a.channels * kh * kw;
-      parallel_for(context, 0, a.height, 1 + 200000 / std::max<int64_t>(1, per_row),
-                   [&](int64_t begin, int64_t end) { x_rows(b, begin, end); });
-    }
-    if (gw || gb)
-      parallel_for(context, 0, a.padded / lanes(),
-                   1 + 200000 / std::max<int64_t>(1, a.out_height * a.out_width * lanes() * kh * kw),
-                   [&](int64_t begin, int64_t end) { weights(b, begin, end); });
+  auto const args_of = [&](int64_t image) {
+    DepthwiseBackwardArgs b{a, pre + image * y_image, to + (to ? image * x_image : 0), sums + image * size, nullptr};
+    b.forward.x += image * x_image;
+    b.bias_gradient = b.weight_gradient + a.padded * taps;
+    return b;
+  };
+  if (to) {
+    bool const convolves = mirrors(a);
+    if (convolves) mirror(packed, mirrored, taps, a.padded);
+    auto* const gather = LEYOLO_PICK(depthwise_x_gradient);
+    parallel_for(context, 0, images * a.height, 1 + 200000 / std::max<int64_t>(1, a.width * a.channels * taps),
+                 [&](int64_t begin, int64_t end) {
+                   while (begin < end) {
+                     int64_t const image = begin / a.height, first = begin % a.height,
+                                   last = std::min<int64_t>(a.height, first + end - begin);
+                     DepthwiseBackwardArgs const b = args_of(image);
+                     if (convolves) {
+                       DepthwiseArgs m = b.forward;
+                       m.x = b.pre, m.y = b.x_gradient, m.weight = mirrored, m.bias = mirrored + a.padded * taps;
+                       m.activation = Activation::none;
+                       depthwise_band(m, first, last);
+                     } else {
+                       gather(b, first, last);
+                     }
+                     begin += last - first;
+                   }
+                 });
+  }
+  if (gw || gb) {
+    auto* const weights = LEYOLO_PICK(depthwise_weight_gradient);
+    int64_t const blocks = a.padded / lanes();
+    parallel_for(context, 0, images * blocks, 1 + 200000 / std::max<int64_t>(1, y_image / blocks * taps),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) weights(args_of(i / blocks), i % blocks, i % blocks + 1);
+                 });
+    for (int64_t image = 1; image < images; ++image)
+      for (int64_t i = 0; i < size; ++i) sums[i] += sums[image * size + i];
   }
   if (half && gx) from_float(to, gx.data, gx.dtype, gx.numel(), context);
   for_float(x.dtype, "depthwise_conv2d", [&](auto zero) {
     using T = decltype(zero);
     for (int64_t c = 0; c < a.channels; ++c) {
-      for (int64_t tap = 0; gw && tap < kh * kw; ++tap)
-        gw.as<T>()[c * kh * kw + tap] = T(sums[(c / lanes() * kh * kw + tap) * lanes() + c % lanes()]);
-      if (gb) gb.as<T>()[c] = T(b.bias_gradient[c]);
+      for (int64_t tap = 0; gw && tap < taps; ++tap)
+        gw.as<T>()[c * taps + tap] = images ? T(sums[(c / lanes() * taps + tap) * lanes() + c % lanes()]) : T(0.0f);
+      if (gb) gb.as<T>()[c] = images ? T(sums[a.padded * taps + c]) : T(0.0f);
     }
   });
 }
 
-static int64_t workspace_cpu(View x, View weight, View y) {
+static int64_t workspace_cpu(View x, View weight, View y, Depthwise const& params) {
   if (x.dtype == DType::f64) return 0;
-  int64_t const copies = x.dtype == DType::f32 ? 0 : 2 * x.numel() + y.numel();
-  return 4 * (2 * depthwise_packed_size(weight.shape[0], weight.shape[2], weight.shape[3]) +
-              y.numel() / std::max<int64_t>(1, y.shape[0]) + copies);
+  int64_t const copies = x.dtype == DType::f32 ? 0 : 2 * x.numel() + y.numel(),
+                pre = params.activation == Activation::none ? 0 : y.numel();
+  return 4 *
+         ((2 + x.shape[0]) * depthwise_packed_size(weight.shape[0], weight.shape[2], weight.shape[3]) + pre + copies);
 }
 
 int64_t depthwise_conv2d_backward_workspace(View x, View weight, View y, Depthwise const& params) {
-  (void)params;  // only CUDA's depends on them
-  return LEYOLO_DISPATCH("depthwise_conv2d", x.device, workspace_cpu(x, weight, y),
+  return LEYOLO_DISPATCH("depthwise_conv2d", x.device, workspace_cpu(x, weight, y, params),
                          depthwise_conv2d_backward_workspace_cuda(x, weight, y, params));
 }
 

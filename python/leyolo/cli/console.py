@@ -54,7 +54,7 @@ def complain(text: str) -> None:
 
 class Progress(Protocol):
     def line(self, text: str) -> None: ...
-    def advance(self) -> None: ...
+    def advance(self, total: int | None = None) -> None: ...
 
 
 class _Lines:
@@ -63,7 +63,7 @@ class _Lines:
     def line(self, text: str) -> None:
         say(text)
 
-    def advance(self) -> None:
+    def advance(self, total: int | None = None) -> None:
         pass
 
 
@@ -77,8 +77,9 @@ class _Bar:
     def line(self, text: str) -> None:
         self._progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
-    def advance(self) -> None:
-        self._progress.advance(self._task)
+    def advance(self, total: int | None = None) -> None:
+        """One more; ``total`` once it is known."""
+        self._progress.update(self._task, advance=1, total=total)
 
 
 @contextmanager

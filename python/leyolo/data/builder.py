@@ -12,18 +12,20 @@ from leyolo.data.dataset import PER_BOX, DataError, Dataset, Id, ImageRecord, Pr
 from leyolo.data.probe import picture_size
 from leyolo.errors import InputError
 
+Four = tuple[float, float, float, float]
+
 _SLACK = 1.0
 """Pixels by which a box may reach outside its picture before that is worth a line: rounding does as much."""
 
 
 class _Box(NamedTuple):
     picture: int
-    boxes: tuple[float, float, float, float]
+    boxes: Four
     labels: int
     crowd: bool
     difficult: bool
     duplicate: bool
-    annotated: tuple[float, float, float, float]
+    annotated: Four
     areas: float
 
 
@@ -79,7 +81,7 @@ class Builder:
         file: Path,
         where: str,
         picture: int,
-        xywh: tuple[float, float, float, float],
+        xywh: Four,
         label: int,
         *,
         area: float | None = None,
@@ -91,33 +93,34 @@ class Builder:
         Args:
             where: its place in the file. picture: the picture's position. area: None for that of the box.
         """
-        x, y, width, height = xywh
-        if not (width > 0 and height > 0):
-            self.problem(file, where, f"bbox has no area: {_text(xywh)}", "box")
+        box = self._clipped(file, where, self.images[picture], xywh)
+        if box is None:
             return
-        record = self.images[picture]
-        box = (x, y, x + width, y + height)
-        if record.width:
-            limits = (record.width, record.height)
-            clipped = tuple(min(max(v, 0.0), limits[i % 2]) for i, v in enumerate(box))
-            size = f"{record.width} x {record.height}"
-            # In float32, as the boxes are kept.
-            if not (
-                np.float32(clipped[2]) > np.float32(clipped[0]) and np.float32(clipped[3]) > np.float32(clipped[1])
-            ):
-                self.problem(file, where, f"bbox is outside the picture of {size}: {_text(xywh)}", "box")
-                return
-            if max(abs(a - b) for a, b in zip(box, clipped, strict=True)) > _SLACK:
-                self.problem(file, where, f"bbox reaches outside the picture of {size}: {_text(xywh)}, clipped")
-            box = (clipped[0], clipped[1], clipped[2], clipped[3])
-        key = (picture, label, crowd, *box)
-        first = self._seen.setdefault(key, where)
+        first = self._seen.setdefault((picture, label, crowd, *box), where)
         duplicate = first is not where
         if duplicate:
             self.problem(file, where, f"has the class and bbox of {first}: training leaves it out", "box")
-        self._boxes.append(
-            _Box(picture, box, label, crowd, difficult, duplicate, xywh, width * height if area is None else area)
-        )
+        area = xywh[2] * xywh[3] if area is None else area
+        self._boxes.append(_Box(picture, box, label, crowd, difficult, duplicate, xywh, area))
+
+    def _clipped(self, file: Path, where: str, image: ImageRecord, xywh: Four) -> Four | None:
+        """The box xyxy within its picture; None, and a report, where nothing is left."""
+        x, y, width, height = xywh
+        if not (width > 0 and height > 0):
+            self.problem(file, where, f"bbox has no area: {_text(xywh)}", "box")
+            return None
+        box = (x, y, x + width, y + height)
+        if not image.width:
+            return box
+        x1, x2 = (min(max(v, 0.0), image.width) for v in box[0::2])
+        y1, y2 = (min(max(v, 0.0), image.height) for v in box[1::2])
+        size = f"{image.width} x {image.height}"
+        if not (np.float32(x2) > np.float32(x1) and np.float32(y2) > np.float32(y1)):  # as they are kept
+            self.problem(file, where, f"bbox is outside the picture of {size}: {_text(xywh)}", "box")
+            return None
+        if max(abs(a - b) for a, b in zip(box, (x1, y1, x2, y2), strict=True)) > _SLACK:
+            self.problem(file, where, f"bbox reaches outside the picture of {size}: {_text(xywh)}, clipped")
+        return x1, y1, x2, y2
 
     def build(self, file: Path, names: Sequence[str], categories: Sequence[Id | None]) -> Dataset:
         """The dataset. ``file``: what to name where no picture is left.

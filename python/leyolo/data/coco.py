@@ -33,11 +33,9 @@ def read_coco(
     if all(isinstance(row["id"], int) for row in categories):
         categories.sort(key=lambda row: row["id"])
     if names is None:
-        names = [row["name"] for row in categories]
-        labels = {row["id"]: label for label, row in enumerate(categories)}
-    else:
-        known = label_map(names)
-        labels = {row["id"]: known[spelt(row["name"])] for row in categories if spelt(row["name"]) in known}
+        names = _names(builder, path, categories)
+    known = label_map(names)
+    labels = {row["id"]: known[spelt(row["name"])] for row in categories if spelt(row["name"]) in known}
     listed = _rows(builder, path, content, "images", "file_name")
     folder = images or _folder(path, listed)
     pictures = {row["id"]: _picture(builder, path, folder, row) for row in listed}
@@ -48,7 +46,7 @@ def read_coco(
     named = {row["id"]: row["name"] for row in categories}
     for number, row in enumerate(content["annotations"]):
         _annotation(builder, path, number, row, pictures, labels, named)
-    ids: dict[int, Id] = {label: id for id, label in labels.items()}
+    ids: dict[int, Id] = {label: id for id, label in reversed(labels.items())}  # the first of a name
     return builder.build(path, names, [ids.get(label) for label in range(len(names))])
 
 
@@ -63,6 +61,17 @@ def _content(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"{path} is not a COCO json: it has no list {key!r}")
     return dict(content)
+
+
+def _names(builder: Builder, path: Path, categories: Sequence[dict[str, Any]]) -> list[str]:
+    """The class names; categories that share one, as some tools write, are one class."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in categories:
+        before = first.setdefault(spelt(row["name"]), row)
+        if before is not row:
+            text = f"has the name of category {before['id']}, {row['name'][:200]!r}: they are one class"
+            builder.problem(path, f"category {row['id']}"[:200], text)
+    return [row["name"] for row in first.values()]
 
 
 def _is_id(value: Any) -> bool:

@@ -77,11 +77,6 @@ class Loader:
     def __len__(self) -> int:
         return len(self._plans)
 
-    def worker_ids(self) -> list[int]:
-        """Process ids of the workers; none before the first iteration."""
-        running = self._batches._iterator  # torch keeps it where workers persist
-        return [worker.pid for worker in getattr(running, "_workers", ())]
-
     @property
     def plans(self) -> list[Plan]:
         """The batches that the next iteration yields."""

@@ -33,8 +33,8 @@ class BatchNorm(nn.BatchNorm2d):
 class ConvBNAct(nn.Module):
     """Convolution (padding k // 2), batch norm unless ``norm`` is off, SiLU unless ``activation`` is off.
 
-    With ``fused_training`` set, training mode takes leyolo's operators: the depthwise convolution, and batch norm with
-    the activation in one pass each way. The results agree within rounding.
+    With ``fused_training`` set, training mode takes leyolo's operators: the depthwise convolution where it is the
+    faster one, and batch norm with the activation in one pass each way. The results agree within rounding.
     """
 
     def __init__(
@@ -71,7 +71,9 @@ class ConvBNAct(nn.Module):
         from leyolo.ops import batch_norm_act, depthwise_conv2d  # needs the library; only training asks for it
 
         conv = self.conv
-        if conv.groups == conv.in_channels == conv.out_channels:
+        # On a CPU our 5x5 makes a step a fifth shorter than torch's does, and our 3x3 a twentieth longer.
+        ours = x.is_cuda or conv.kernel_size[0] > 3
+        if ours and conv.groups == conv.in_channels == conv.out_channels:
             weight, bias = conv.weight, conv.bias
             if torch.is_autocast_enabled(x.device.type):  # torch's own convolutions cast by themselves
                 dtype = torch.get_autocast_dtype(x.device.type)

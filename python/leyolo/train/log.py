@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from leyolo.cli.console import is_terminal, say
 from leyolo.errors import MissingDependencyError
+from leyolo.train.memory import peak_memory
 from leyolo.weights.native import write_atomically
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held, in MB; of the GPU where one is used."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def csv_text(rows: Sequence[dict[str, float]]) -> str:

@@ -24,8 +24,9 @@ from leyolo.models.transfer import from_torch
 from leyolo.train import state
 from leyolo.train.assign import anchors
 from leyolo.train.distributed import Group
-from leyolo.train.log import Log, peak_memory
+from leyolo.train.log import Log
 from leyolo.train.losses import PARTS, Losses, loss
+from leyolo.train.memory import peak_memory, trim
 from leyolo.train.optimizer import learning_rate, set_learning_rate
 from leyolo.train.prepare import training_mode
 from leyolo.train.settings import Settings
@@ -34,6 +35,9 @@ from leyolo.weights import Checkpoint, save
 
 _LEAST_SCALE = 1.0
 """A loss scale below this means that no scale keeps the fp16 gradients finite."""
+
+_TRIM_STEPS = 16
+"""Steps between two clean-ups of the heap, each of which takes some hundredths of a second."""
 
 
 class DivergedError(LeYOLOError):
@@ -167,6 +171,8 @@ def step(job: Job, epoch: int) -> None:
     if isinstance(job.parts.ema, AveragedModel):
         job.parts.ema.update_parameters(job.network)
     job.progress.steps += 1
+    if job.progress.steps % _TRIM_STEPS == 0:
+        trim()
 
 
 def align_statistics(job: Job) -> None:

@@ -43,7 +43,7 @@ def check(
 
     target = numbers.checked(as_json)
     with progress(None, quiet=False) as view:
-        parts = checked(data, split=split, images=images, progress=lambda done, total: view.advance())
+        parts = checked(data, split=split, images=images, progress=lambda done, total: view.advance(total))
     problems = [(part.split, problem) for part in parts for problem in part.problems]
     if target is not None:
         rows = [{"split": name, **vars(problem)} for name, problem in problems]

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+_SHOWN = 20
+"""Problems of the annotations that are said."""
+
 
 def val(
     data: Annotated[
@@ -70,10 +73,12 @@ def val(
             batch=batch,
             save_json=save_json,
             plots=plots,
-            progress=lambda done, total: view.advance(),
+            progress=lambda done, total: view.advance(total),
         )
-    for problem in metrics.problems:
+    for problem in metrics.problems[:_SHOWN]:
         say(f"note: {problem}")
+    if len(metrics.problems) > _SHOWN:
+        say(f"note: … and {len(metrics.problems) - _SHOWN} more; leyolo data check names them all")
     if target is not None:
         numbers.write(metrics.to_dict(), target)
     if target != "-":
