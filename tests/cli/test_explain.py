@@ -58,6 +58,29 @@ def test_table_json_and_picture_say_the_same(run: Run, data: Path, weights_file:
     assert min(drawn.size) > 600
 
 
+def test_what_is_lost_to_another_is_said(run: Run, data: Path, weights_file: Path, tmp_path: Path) -> None:
+    """Of two objects with the same box and class the first gets everything."""
+    labels = tmp_path / "twice.txt"
+    labels.write_text("1 0.5 0.5 0.4 0.4\n1 0.5 0.5 0.4 0.4001\n")
+    picture = data / "JPEGImages" / "a.jpg"
+    common = (
+        "explain",
+        "assign",
+        picture,
+        "--boxes",
+        labels,
+        "--model",
+        weights_file,
+        "--imgsz=96",
+        "--assigner=simota",
+    )
+    rows = json.loads(run(*common, "--json=-").out)["objects"]
+    asked, got = (sum(row["assigners"]["simota"][key] for row in rows) for key in ("asked", "anchors"))
+    assert asked - got >= 1
+    said = [run(*common, f"--object={number}").out.count("lost to another") for number in (1, 2)]
+    assert sum(said) == asked - got
+
+
 @pytest.mark.usefixtures("model")
 def test_without_annotations_the_models_own_detections(run: Run, picture: Callable[..., Path]) -> None:
     done = run("explain", "assign", picture(), "--model=x", "--imgsz=96", "--assigner=simota,tal", "--json=-")

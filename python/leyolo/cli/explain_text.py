@@ -126,7 +126,8 @@ def print_summary(found: dict[str, Any], names: Sequence[str]) -> None:
 
 
 def print_candidates(title: str, candidates: Candidates) -> None:
-    """SimOTA's candidates of one object, the cheapest first."""
+    """SimOTA's candidates of one object, the cheapest first; those among the first k that it did not get are lost to
+    another object."""
     from leyolo.cli.console import table
 
     print()
@@ -141,8 +142,8 @@ def print_candidates(title: str, candidates: Candidates) -> None:
             f"{row.iou:.3f}",
             f"{row.probability:.3f}",
             f"{row.cost:.3f}",
-            "taken" if row.taken else "",
+            "taken" if row.taken else "lost to another" if rank < candidates.k else "",
         )
-        for row in candidates.rows[:_SHOWN]
+        for rank, row in enumerate(candidates.rows[:_SHOWN])
     ]
     table("", ("anchor", "stride", "IoU", "p", "cost", ""), rows)
