@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from leyolo.cli import arguments
-from leyolo.cli.commands import benchmark, convert, data, doctor, info, models, predict, train, val
+from leyolo.cli.commands import benchmark, convert, data, doctor, explain, info, models, predict, train, val
 from leyolo.errors import UsageError, nearest
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.command(name="info")(info.info)
 app.command(name="models")(models.models)
 app.command(name="doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(explain.app, name="explain")
 app.add_typer(benchmark.app, name="benchmark")
 
 # Typer carries click inside since 0.24 and beside before; this names the class in both.

@@ -50,7 +50,7 @@ def read_yolo(
         builder.sources.append(file)
         picture = builder.picture(file, path, path.stem, name=path.name)
         if picture is not None and file.is_file():
-            labels += _boxes(builder, file, picture, None if known is None else len(known))
+            labels += add_boxes(builder, file, picture, None if known is None else len(known))
     if known is None and not labels:
         expected = _label_file(paths[0])
         raise DataError(f"{source}: none of its {len(paths)} pictures has a label; expected them in {expected.parent}")
@@ -119,7 +119,7 @@ def _label_file(path: Path) -> Path:
     return path.with_suffix(".txt")
 
 
-def _boxes(builder: Builder, file: Path, picture: int, classes: int | None) -> list[int]:
+def add_boxes(builder: Builder, file: Path, picture: int, classes: int | None) -> list[int]:
     """Adds the boxes of a label file; their labels."""
     try:
         lines = read_limited(file, MAX_BYTES).decode("utf-8", "replace").splitlines()

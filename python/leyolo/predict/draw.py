@@ -46,10 +46,11 @@ def text_color(background: Color) -> Color:
 
 
 @lru_cache(maxsize=32)
-def _font(size: float, ascii_only: bool) -> Font:
+def font(size: float, ascii_only: bool) -> Font:
+    """The face of labels; with ``ascii_only`` Pillow's own will do, which knows Latin only."""
     from PIL import ImageFont
 
-    if not ascii_only:  # Pillow's own font knows Latin only
+    if not ascii_only:
         for name in _FALLBACK_FONTS:
             try:
                 return ImageFont.truetype(name, size)
@@ -113,14 +114,14 @@ def _labels(
     size: float,
 ) -> None:
     """Places the best boxes' labels first, each where it covers no other; draws them in reverse, best on top."""
-    font = _font(size, all(t.isascii() for t in texts))
+    face = font(size, all(t.isascii() for t in texts))
     pad = max(1, round(size / 6))
-    ascent_top, ascent_bottom = font.getbbox("Ag")[1], font.getbbox("Ag")[3]
+    ascent_top, ascent_bottom = face.getbbox("Ag")[1], face.getbbox("Ag")[3]
     tall = round(ascent_bottom - ascent_top) + 2 * pad
     placed: list[Rect] = []
     todo: list[tuple[Rect, int]] = []
     for index in reversed(range(len(texts))):
-        wide = round(font.getlength(texts[index])) + 2 * pad
+        wide = round(face.getlength(texts[index])) + 2 * pad
         if wide > image.width or tall > image.height:
             continue
         spot = _spot(rects[index], wide, tall, image.width, image.height, placed)
@@ -130,7 +131,7 @@ def _labels(
     for spot, index in reversed(todo):
         fill = color(classes[index])
         draw.rectangle((spot[0], spot[1], spot[2] - 1, spot[3] - 1), fill=fill)
-        draw.text((spot[0] + pad, spot[1] + pad - ascent_top), texts[index], fill=text_color(fill), font=font)
+        draw.text((spot[0] + pad, spot[1] + pad - ascent_top), texts[index], fill=text_color(fill), font=face)
 
 
 def _spot(box: Rect, wide: int, tall: int, width: int, height: int, placed: list[Rect]) -> Rect | None:
