@@ -81,3 +81,15 @@ def test_val_of_other_classes_is_refused(run: Run, tmp_path: Path) -> None:
     done = run("val", "--data", write_coco(tmp_path), "--imgsz=96")
     assert done.code == 3
     assert "share no class: cell, dot, ring against tvmonitor, person" in done.err
+
+
+@pytest.mark.usefixtures("model")
+def test_where_nothing_can_be_written_is_said_before_the_work(run: Run, tmp_path: Path) -> None:
+    folder = write_voc(tmp_path / "v", {"a": [CELL]})
+    (tmp_path / "file").touch()
+    for option, place in (("--plots", "file"), ("--save-json", "v"), ("--json", "v"), ("--save-json", "no/file.json")):
+        done = run("val", "--data", folder, "--imgsz=96", option, tmp_path / place)
+        assert (done.code, done.out) == (2, ""), (option, done.err)
+        assert str(tmp_path / place) in done.err
+        assert "pictures, " not in done.err
+    assert run("data", "stats", "--data", folder, "--plot", folder).code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,30 @@ def test_names_choose_and_order_the_classes(tmp_path: Path) -> None:
 
 
 def test_categories_of_one_name_are_one_class(tmp_path: Path) -> None:
-    categories = [{"id": 3, "name": "tv"}, {"id": 4, "name": "cat"}, {"id": 5, "name": "TV"}]
+    categories = [{"id": 3, "name": "tv"}, {"id": 4, "name": "cat"}, {"id": 5, "name": "tv "}]
     data = load(write_coco(tmp_path, categories=categories))
     assert (data.names, data.categories, data.labels.tolist()) == (("tv", "cat"), (3, 4), [0, 0])
     assert [str(p) for p in data.problems] == [
-        "data.json: category 5: has the name of category 3, 'TV': they are one class"
+        "data.json: category 5: has the name of category 3, 'tv ': they are one class"
     ]
+
+
+def test_names_that_differ_in_case_are_different_classes(tmp_path: Path) -> None:
+    categories = [{"id": 3, "name": "a"}, {"id": 5, "name": "A"}]
+    path = write_coco(tmp_path, categories=categories)
+    data = load(path)
+    assert (data.names, data.labels.tolist(), data.problems) == (("a", "A"), [0, 1], ())
+    assert load(path, names=("A", "a")).labels.tolist() == [1, 0]
+
+
+def test_what_is_nested_deeply_is_named_shortly(tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(sys.getrecursionlimit() // 2):
+        deep = [deep]
+    rows = [ANNOTATION | {key: deep} for key in ("bbox", "image_id", "iscrowd", "area", "id")]
+    data = load(write_coco(tmp_path, annotations=[ANNOTATION, *rows]))
+    assert len(data.problems) == 5 + 2  # two are boxes that are there already
+    assert max(len(str(problem)) for problem in data.problems) < 400
 
 
 BAD: list[Any] = [
@@ -95,7 +114,7 @@ def test_a_bad_annotation_costs_itself(tmp_path: Path) -> None:
         ({"annotations": [ANNOTATION | {"area": None}]}, "annotation 1: area None, that of the box is taken"),
         ({"annotations": [ANNOTATION | {"area": -4}]}, "annotation 1: area -4, that of the box is taken"),
         ({"annotations": [ANNOTATION | {"area": float("nan")}]}, "annotation 1: area nan, that of the box is taken"),
-        ({"annotations": [ANNOTATION | {"iscrowd": "no"}]}, "annotation 1: iscrowd no, 0 is taken"),
+        ({"annotations": [ANNOTATION | {"iscrowd": "no"}]}, "annotation 1: iscrowd 'no', 0 is taken"),
         ({"annotations": [ANNOTATION | {"iscrowd": [1]}]}, r"annotation 1: iscrowd \[1\], 0 is taken"),
         ({"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}]}, "id 7 is that of a.jpg"),
         ({"images": [{"id": 7, "file_name": "a.jpg"}, {"id": True, "file_name": "b.jpg"}]}, "needs an id and a file_"),

@@ -18,7 +18,7 @@ from leyolo.data.augment import Augment
 from leyolo.data.batch import Batch
 from leyolo.data.loader import Loader, LoaderError, loader
 from leyolo.data.order import Order
-from leyolo.errors import UsageError
+from leyolo.errors import LeYOLOError, UsageError
 
 pytest.importorskip("cv2")
 
@@ -171,8 +171,9 @@ def test_workers_that_stand_still_are_given_up(data: Dataset) -> None:
     os.kill(worker, signal.SIGSTOP)
     started = time.monotonic()
     try:
-        with pytest.raises(LoaderError, match=r"no batch for 10 s"):
+        with pytest.raises(LoaderError, match=r"no batch for 10 s") as error:
             list(running)
+        assert isinstance(error.value, LeYOLOError)  # the command says it, without a traceback
     finally:
         os.kill(worker, signal.SIGCONT)
     assert time.monotonic() - started < 60

@@ -81,6 +81,15 @@ def test_rect_puts_like_shapes_together(shuffle: bool) -> None:
         Order(imgsz=64, batch=4, rect=True).plans(data, 0, Augment())
 
 
+def test_rect_of_a_picture_without_a_size_is_left_to_reading_it() -> None:
+    data = dataset(3, [(64, 32), (0, 0), (64, 64)])
+    assert [p.indices for p in Order(imgsz=64, batch=1, shuffle=False, rect=True).plans(data, 0, None)] == [
+        (1,),
+        (0,),
+        (2,),
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -94,6 +94,7 @@ def test_an_interrupted_run_leaves_no_annotations(tmp_path: Path) -> None:
         if done == 3:
             raise KeyboardInterrupt
 
+    write_shapes(tmp_path, images=4, imgsz=64, seed=1)  # whose annotations would be wrong for the pictures of the next
     with pytest.raises(KeyboardInterrupt):
         write_shapes(tmp_path, images=10, imgsz=64, progress=stop)
     assert [p.name for p in tmp_path.rglob("*") if p.suffix in (".json", ".yaml", ".tmp")] == []

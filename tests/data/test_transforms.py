@@ -118,3 +118,22 @@ def test_colour_changes_within_its_gains_and_keeps_grey_grey() -> None:
     assert (ratio[bright] > 0.58).all()
     grey = np.full((4, 4, 3), 100, np.uint8)
     assert np.ptp(jitter_colour(grey, np.random.default_rng(1), 0.015, 0.7, 0.4), axis=2).max() == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32))
+def test_affine_moves_pixels_where_it_moves_boxes_to_a_tenth(seed: int) -> None:
+    """The centre of a soft spot: pixel 0 of OpenCV lies at 0.5 of boxes."""
+    y, x = np.mgrid[:120, :160] + 0.5
+    spot = 200 * np.exp(-((x - 83.3) ** 2 + (y - 57.9) ** 2) / (2 * 8**2))
+    sample = empty(120, 160)._replace(image=np.repeat(spot.round().astype(np.uint8)[..., None], 3, axis=2))
+    limits = {"degrees": 45.0, "translate": 0.1, "scale": 0.5, "shear": 10.0}
+    matrix = random_matrix(np.random.default_rng(seed), (120, 160), (320, 320), **limits)
+    moved = affine(sample, matrix, (320, 320)).image[..., 0].astype(float)
+    moved[moved == PADDING] = 0  # what lies around the picture
+    rows, columns = np.mgrid[:320, :320] + 0.5
+    expected = matrix @ (83.3, 57.9, 1)
+    near = np.hypot(columns - expected[0], rows - expected[1]) < 12
+    weights = np.where(near, np.maximum(moved - 60, 0), 0)
+    found = (weights * columns).sum() / weights.sum(), (weights * rows).sum() / weights.sum()
+    assert found == pytest.approx(tuple(expected), abs=0.1)

@@ -136,3 +136,17 @@ def test_the_same_pictures_as_coco_and_as_voc(shared: Path) -> None:
 
     assert content(voc) == content(coco)
     assert voc.difficult.sum() == 38
+
+
+def test_names_that_differ_in_case_are_said(tmp_path: Path) -> None:
+    data = read(write_voc(tmp_path / "v", {"a": [("Cat", CAT[1]), CAT]}), split="val")
+    assert (data.names, data.labels.tolist()) == (("Cat", "cat"), [0, 1])
+    assert [str(p) for p in data.problems] == ["v: names: 'Cat' and 'cat' are two classes"]
+    assert read(tmp_path / "v", split="val", names=("cat",)).duplicate.tolist() == [False, True]
+
+
+def test_lists_as_windows_writes_them_and_names_with_spaces(tmp_path: Path) -> None:
+    folder = write_voc(tmp_path / "v", {"a": [CAT], "my a": [CAT], "b": [CAT]}, val=[])
+    (folder / "ImageSets" / "Main" / "val.txt").write_bytes(b"\xef\xbb\xbfa\r\nmy a\r\nb -1\r\n")
+    data = read(folder, split="val")
+    assert ([i.id for i in data.images], data.problems) == (["a", "my a", "b"], ())

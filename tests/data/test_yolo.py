@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -131,13 +132,13 @@ def test_a_yaml_of_a_tool_that_writes_the_wrong_folder(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ({"val": "gone", "names": ["a"]}, "gone: no such file or folder; expected a COCO json"),
-        ({"val": 5, "names": ["a"]}, "val must be a path or a list of paths, got '5'"),
+        ({"val": {"a": 1}, "names": ["a"]}, "val must be a path or a list of paths, got {'a': '1'}"),
         ({"val": [], "names": ["a"]}, "val must be a path or a list of paths"),
-        ({"val": ".", "names": ["a", "b"], "nc": 3}, "nc is 3, but there are 2 names"),
+        ({"val": ".", "names": ["a", "b"], "nc": 3}, "nc is '3', but there are 2 names"),
         ({"val": ".", "names": {0: "a", 2: "b"}}, "names must number the classes 0 to 1"),
         ({"val": ".", "names": [["a"]]}, "names must be a list of class names"),
-        ({"val": ".", "names": ["a", "A "]}, "class names must differ"),
-        ({"val": ".", "path": 7, "names": ["a"]}, "path must be a folder, got '7'"),
+        ({"val": ".", "names": ["a", "a "]}, "class names must differ, got 'a' twice"),
+        ({"val": ".", "path": [7], "names": ["a"]}, r"path must be a folder, got \['7'\]"),
         ({"train": "x"}, "has no 'val', but train"),
         ({}, "has no 'val', but no split at all"),
     ],
@@ -154,3 +155,65 @@ def test_what_is_no_yaml_is_refused(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(DataError):
         read(path, split="val")
+
+
+@pytest.mark.parametrize("file", ["data.yaml", "classes.txt"])
+def test_numbers_keep_their_names_whatever_order_is_asked_for(file: str, tmp_path: Path) -> None:
+    """As where a model that has learnt "cat, dog" is measured on data that has "dog, cat"."""
+    folder = write_yolo(tmp_path / "d", {"val": {"a": "0 .5 .5 .2 .2\n1 .5 .5 .4 .4\n2 .5 .5 .6 .6"}})
+    names = ["dog", "cat", "cow"]
+    if file == "data.yaml":
+        describe(folder, val="images/val", names=names)
+    else:
+        (folder / file).write_text("\n".join(names))
+    assert read(folder, split="val").labels.tolist() == [0, 1, 2]
+    data = read(folder, split="val", names=("cat", "bird", "Dog"))
+    assert (data.labels.tolist(), data.categories) == ([2, 0], (1, None, 0))
+    assert [str(p) for p in data.problems] == ["a.txt: line 3: class 'cow' is not among the names given"]
+
+
+def test_names_are_as_they_are_written(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"val": {"a": "3 .5 .5 .2 .2"}})
+    text = "train: ~\ntest:\nval: images/val\nnames: [yes, no, 1.10, 2020-01-01, 012]\n"
+    (tmp_path / "data.yaml").write_text(text)
+    data = read(tmp_path, split="val")
+    assert (data.names, data.labels.tolist()) == (("yes", "no", "1.10", "2020-01-01", "012"), [3])
+    assert splits(tmp_path) == ["val"]
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("key", ["val", "path", "names", "nc"])
+def test_a_yaml_that_multiplies_itself_is_refused_at_once(key: str, merge: bool, tmp_path: Path) -> None:
+    lines = ["a0: &a0 {x: 1}"] if merge else ["a0: &a0 [x]"]
+    for n in range(1, 40):
+        many = ", ".join([f"*a{n - 1}"] * 10)
+        lines.append(f"a{n}: &a{n} {{<<: [{many}]}}" if merge else f"a{n}: &a{n} [{many}]")
+    known = {"val": ".", "path": ".", "names": "[a]", "nc": "1"} | {key: "*a39"}
+    path = tmp_path / "data.yaml"
+    path.write_text("\n".join([*lines, *(f"{name}: {value}" for name, value in known.items())]))
+    with pytest.raises(DataError, match=r"must be|nc is|must number") as error:
+        read(path, split="val")
+    assert len(str(error.value)) < 1000
+
+
+def test_byte_order_marks_are_no_damage(tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path, {"val": {"a": ""}})
+    (folder / "labels" / "val" / "a.txt").write_bytes(b"\xef\xbb\xbf1 .5 .5 .2 .2\r\n")
+    (folder / "classes.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\ndog\r\n\r\n")
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfimages/val/a.jpg\r\n")
+    for source in (folder, folder / "list.txt"):
+        data = read(source, split="val")
+        # The class with the number of an empty line has that for a name.
+        assert (data.names, data.labels.tolist(), data.problems) == (("cat", "1", "dog"), [1], ())
+
+
+def test_labels_beside_a_picture_in_a_folder_called_images(tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "images" / "mine" / "a.jpg")
+    picture.with_suffix(".txt").write_text(LINE)
+    assert np.allclose(read(picture.parent, split="val").boxes, [BOX], atol=1e-4)
+
+
+def test_pictures_of_one_name_have_different_ids(tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path, {"val/x": {"a": LINE}, "val/y": {"a": LINE, "b": LINE}})
+    assert [i.id for i in read(folder, split="val").images] == ["x/a.jpg", "y/a.jpg", "y/b.jpg"]
+    assert [i.id for i in read(folder / "images" / "val" / "y", split="val").images] == ["a", "b"]

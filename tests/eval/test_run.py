@@ -200,6 +200,17 @@ def test_class_map_knows_the_spellings_of_voc() -> None:
     with pytest.raises(DataError, match="share no class: kite against sofa, pottedplant, person"):
         class_map({0: "kite"}, known)
     assert class_map({0: "kite", 1: "dog", 2: "cat"}, ["0", "2"]) == {0: 0, 2: 1}
+    assert class_map({0: "a", 1: "A", 2: "B"}, ["A", "a", "b"]) == {0: 1, 1: 0, 2: 2}
+
+
+def test_classes_that_the_model_does_not_know_are_said(tmp_path: Path) -> None:
+    names = {0: "person"}
+    truth = data(tmp_path)
+    metrics = validate(lambda paths: [result(), result(PERFECT[1])], names, truth).metrics
+    assert metrics.map == pytest.approx(0.5)
+    assert metrics.problems == ("classes that the model does not know, whose AP counts as 0: tvmonitor",)
+    only = data(tmp_path, annotations=[ANNOTATION | {"image_id": 9, "category_id": 5, "bbox": [0, 0, 100, 120]}])
+    assert validate(lambda paths: [result(), result(PERFECT[1])], names, only).metrics.problems == ()
 
 
 def test_a_picture_that_cannot_be_read_costs_its_objects(tmp_path: Path) -> None:
@@ -208,7 +219,7 @@ def test_a_picture_that_cannot_be_read_costs_its_objects(tmp_path: Path) -> None
     dataset = read(path, split="val", keep_unreadable=True)
     metrics = evaluate([None, result(PERFECT[1])], dataset).metrics
     assert metrics.per_class == {"tvmonitor": 0, "person": pytest.approx(1.0)}
-    assert metrics.problems[-1] == "a.jpg: cannot be read, its objects count as missed"
+    assert metrics.problems[-1] == "a.jpg: cannot be read, its 1 objects count as missed"
 
 
 def test_metrics_have_the_twelve() -> None:

@@ -12,7 +12,11 @@ from leyolo.errors import UsageError
 
 def checked(target: str | None, option: str = "--json") -> str | None:
     """``target`` itself, or UsageError where no file could be written there: asked before the work is done."""
-    if target not in (None, "-") and not Path(str(target)).parent.is_dir():
+    if target in (None, "-"):
+        return target
+    if Path(str(target)).is_dir():
+        raise UsageError(f"{option} {target}: is a folder, a file was expected")
+    if not Path(str(target)).parent.is_dir():
         raise UsageError(f"{option} {target}: there is no folder {Path(str(target)).parent}")
     return target
 

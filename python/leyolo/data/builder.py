@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -66,7 +68,7 @@ class Builder:
             width, height = picture_size(path)
         except InputError as error:
             self.problem(file, f"picture {name[:200]}", str(error), "picture")
-            if not self.keep_unreadable or not _is_file(path):
+            if not self.keep_unreadable or not is_file(path):
                 return None
             width = height = 0
         if declared and width and tuple(declared) not in ((width, height), (0, 0)):
@@ -150,11 +152,12 @@ class Builder:
         )
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether it is there and a file; False for a name that no file can have: too long, with a zero byte."""
     try:
         return path.is_file()
     except (OSError, ValueError):
-        return False  # a name that no file can have: too long, with a zero byte
+        return False
 
 
 def _text(numbers: Sequence[float]) -> str:
@@ -168,27 +171,63 @@ def read_limited(path: Path, limit: int) -> bytes:
         DataError: it cannot be read, or has more bytes than ``limit``.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
+        with _opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise DataError(f"{path} has more than {limit:,} bytes, the most that is read of such a file")
+            return file.read(size)  # not the limit: so much memory would be asked for
     except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    if len(content) > limit:
-        raise DataError(f"{path} has more than {limit:,} bytes, the most that is read of such a file")
-    return content
 
 
-def label_map(names: Sequence[str]) -> dict[str, int]:
-    """Class name -> label. Names are compared without regard to case and outer spaces.
+def _opened(path: Path) -> BinaryIO:
+    """A file, and nothing else: a pipe would be waited for, a device read without end."""
+    if not path.is_file():
+        path.stat()  # says what is wrong with it
+        raise DataError(f"{path} is not a file")
+    return path.open("rb")
+
+
+def read_lines(path: Path, limit: int) -> list[str]:
+    """The lines of a text file, as Windows writes them too, with a byte order mark.
+
+    Raises:
+        DataError: as for :func:`read_limited`.
+    """
+    return read_limited(path, limit).decode("utf-8-sig", "replace").splitlines()
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
+def shown(value: object) -> str:
+    """A value of any size and depth, in a message."""
+    try:
+        return _SHORT.repr(value)[:200]
+    except ValueError:  # an integer of more digits than Python writes
+        return f"a long {type(value).__name__}"
+
+
+class Labels:
+    """Class name -> label. A name that is not written so is looked for without regard to case.
 
     Raises:
         DataError: two are the same.
     """
-    labels: dict[str, int] = {}
-    for index, name in enumerate(names):
-        if labels.setdefault(spelt(name), index) != index:
-            raise DataError(f"class names must differ, got {name!r} twice")
-    return labels
 
+    def __init__(self, names: Sequence[str]) -> None:
+        self._exact = {name.strip(): label for label, name in enumerate(names)}
+        if len(self._exact) < len(names):
+            twice = next(name for label, name in enumerate(names) if self._exact[name.strip()] != label)
+            raise DataError(f"class names must differ, got {twice[:200]!r} twice")
+        self._alike: dict[str, int | None] = {}
+        for name, label in self._exact.items():
+            # Of "a" and "A", as where letters are detected, neither is meant by another spelling.
+            self._alike[name.lower()] = None if name.lower() in self._alike else label
 
-def spelt(name: str) -> str:
-    return name.strip().lower()
+    def get(self, name: str) -> int | None:
+        exact = self._exact.get(name.strip())
+        return self._alike.get(name.strip().lower()) if exact is None else exact

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +59,10 @@ def save(path: Path, dataset: Dataset, sources: Iterable[Path], started: int) ->
         return
     text = {
         "sources": stamps,
-        "images": [{**asdict(image), "path": str(image.path)} for image in dataset.images],
+        "images": [{**vars(image), "path": str(image.path)} for image in dataset.images],
         "names": dataset.names,
         "categories": dataset.categories,
-        "problems": [asdict(problem) for problem in dataset.problems],
+        "problems": [vars(problem) for problem in dataset.problems],
     }
     arrays = {key: getattr(dataset, key) for key in ("offsets", *PER_BOX)}
     buffer = io.BytesIO()

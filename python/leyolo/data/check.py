@@ -93,12 +93,12 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
     counts = np.diff(dataset.offsets)
     sides = dataset.annotated[:, 2:]
     areas = dataset.areas
+    number = len(dataset.names)
     owner = np.repeat(np.arange(len(dataset)), counts)
+    objects = np.bincount(dataset.labels, minlength=number)
+    pictures = np.bincount(np.unique(owner * number + dataset.labels) % number, minlength=number)
     classes = {
-        name: {
-            "objects": int((dataset.labels == label).sum()),
-            "images": len(np.unique(owner[dataset.labels == label])),
-        }
+        name: {"objects": int(objects[label]), "images": int(pictures[label])}
         for label, name in enumerate(dataset.names)
     }
     sizes = [(image.width, image.height) for image in dataset.images]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from leyolo.data.builder import Builder, label_map, read_limited, spelt
+from leyolo.data.builder import Builder, Labels, read_limited, shown
 from leyolo.data.dataset import DataError, Dataset, Id
 
 MAX_BYTES = 4 << 30
@@ -34,8 +34,8 @@ def read_coco(
         categories.sort(key=lambda row: row["id"])
     if names is None:
         names = _names(builder, path, categories)
-    known = label_map(names)
-    labels = {row["id"]: known[spelt(row["name"])] for row in categories if spelt(row["name"]) in known}
+    known = Labels(names)
+    labels = {row["id"]: label for row in categories if (label := known.get(row["name"])) is not None}
     listed = _rows(builder, path, content, "images", "file_name")
     folder = images or _folder(path, listed)
     pictures = {row["id"]: _picture(builder, path, folder, row) for row in listed}
@@ -67,7 +67,7 @@ def _names(builder: Builder, path: Path, categories: Sequence[dict[str, Any]]) -
     """The class names; categories that share one, as some tools write, are one class."""
     first: dict[str, dict[str, Any]] = {}
     for row in categories:
-        before = first.setdefault(spelt(row["name"]), row)
+        before = first.setdefault(row["name"].strip(), row)
         if before is not row:
             text = f"has the name of category {before['id']}, {row['name'][:200]!r}: they are one class"
             builder.problem(path, f"category {row['id']}"[:200], text)
@@ -130,7 +130,7 @@ def _annotation(
 ) -> None:
     """Adds one annotation, or says why it cannot be used."""
     name = row.get("id", number) if isinstance(row, dict) else number
-    where = f"annotation {str(name)[:200]}"
+    where = f"annotation {name if _is_id(name) else shown(name)}"[:200]
     problem = _problem(row, pictures, named)
     if problem:
         builder.problem(path, where, problem, "box")
@@ -144,10 +144,10 @@ def _annotation(
     box = row["bbox"]
     area, crowd = row.get("area"), row.get("iscrowd", 0)
     if "area" in row and (not _is_number(area) or area < 0):
-        builder.problem(path, where, f"area {str(area)[:200]}, that of the box is taken")
+        builder.problem(path, where, f"area {shown(area)}, that of the box is taken")
         area = None
     if isinstance(crowd, list | dict) or crowd not in (0, 1):
-        builder.problem(path, where, f"iscrowd {str(crowd)[:200]}, 0 is taken")
+        builder.problem(path, where, f"iscrowd {shown(crowd)}, 0 is taken")
         crowd = 0
     xywh = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
     label = labels[row["category_id"]]
@@ -161,8 +161,8 @@ def _problem(row: Any, pictures: dict[Id, int | None], named: dict[Id, str]) -> 
     known: dict[str, dict[Id, Any]] = {"image_id": pictures, "category_id": named}
     for key, ids in known.items():
         if not _is_id(row[key]) or row[key] not in ids:
-            return f"unknown {key} {row[key]!r}"[:200]
+            return f"unknown {key} {shown(row[key])}"
     box = row["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
-        return f"bbox must be four finite numbers, got {str(box)[:200]}"
+        return f"bbox must be four finite numbers, got {shown(box)}"
     return None

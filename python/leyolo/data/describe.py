@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leyolo.data.builder import Builder, read_limited
+from leyolo.data.builder import Builder, read_limited, shown
 from leyolo.data.dataset import DataError, Dataset, joined
 from leyolo.data.formats import KNOWN, read_one
 from leyolo.errors import MissingDependencyError
 
 MAX_BYTES = 1 << 20
 _SPLITS = ("train", "val", "test")
+_NOTHING = ("", "~", "null")
 
 
 def read_description(
@@ -35,8 +36,7 @@ def read_description(
     builder.sources.append(path)
     content = _content(path)
     root = _root(path, content)
-    if names is None:
-        names = _names(path, content)
+    numbered = _names(path, content)
     entries = content.get(split)
     if entries is None:
         there = ", ".join(key for key in _SPLITS if content.get(key)) or "no split at all"
@@ -46,9 +46,9 @@ def read_description(
     parts: list[Dataset] = []
     for entry in entries if isinstance(entries, list) and entries else [entries]:
         if not isinstance(entry, str) or not entry:
-            raise DataError(f"{path}: {split} must be a path or a list of paths, got {str(entry)[:200]!r}")
+            raise DataError(f"{path}: {split} must be a path or a list of paths, got {shown(entry)}")
         part = Builder(keep_unreadable=builder.keep_unreadable)
-        parts.append(read_one(_resolved(root, entry), part, split=split, images=images, names=names))
+        parts.append(read_one(_resolved(root, entry), part, split=split, images=images, names=names, numbered=numbered))
         builder.sources += part.sources
         names = names or parts[0].names
     return joined(parts)
@@ -66,18 +66,19 @@ def _content(path: Path) -> dict[str, Any]:
         raise MissingDependencyError("reading a yaml needs PyYAML\npip install 'leyolo[val]'") from error
     text = read_limited(path, MAX_BYTES)
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Every word as it is written: a class may be called "no" or 1.10, and nothing is computed from the text.
+        content = yaml.load(text, yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is not yaml: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected the keys {', '.join(_SPLITS)} and names, got {type(content).__name__}")
-    return content
+    return {key: value for key, value in content.items() if not isinstance(value, str) or value not in _NOTHING}
 
 
 def _root(path: Path, content: dict[str, Any]) -> Path:
     root = content.get("path", ".")
     if not isinstance(root, str):
-        raise DataError(f"{path}: path must be a folder, got {str(root)[:200]!r}")
+        raise DataError(f"{path}: path must be a folder, got {shown(root)}")
     return path.parent / root
 
 
@@ -94,15 +95,14 @@ def _resolved(root: Path, entry: str) -> Path:
 def _names(path: Path, content: dict[str, Any]) -> list[str] | None:
     names, number = content.get("names"), content.get("nc")
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise DataError(
-                f"{path}: names must number the classes 0 to {len(names) - 1}, got {str(list(names))[:200]}"
-            )
-        names = [names[at] for at in range(len(names))]
+        numbers = [str(at) for at in range(len(names))]
+        if set(names) != set(numbers):
+            raise DataError(f"{path}: names must number the classes 0 to {len(names) - 1}, got {shown(list(names))}")
+        names = [names[at] for at in numbers]
     if names is None:
         return None
-    if not isinstance(names, list) or not names or not all(isinstance(n, str | int | float) for n in names):
-        raise DataError(f"{path}: names must be a list of class names, got {str(names)[:200]}")
-    if number is not None and number != len(names):
-        raise DataError(f"{path}: nc is {str(number)[:200]}, but there are {len(names)} names")
-    return [str(name) for name in names]
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise DataError(f"{path}: names must be a list of class names, got {shown(names)}")
+    if number is not None and number != str(len(names)):
+        raise DataError(f"{path}: nc is {shown(number)}, but there are {len(names)} names")
+    return names

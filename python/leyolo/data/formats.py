@@ -24,16 +24,23 @@ def read_one(
     split: str,
     images: Path | None = None,
     names: Sequence[str] | None = None,
+    numbered: Sequence[str] | None = None,
 ) -> Dataset:
-    """Reads annotations of any format but yaml; arguments as for :func:`leyolo.data.read`."""
+    """Reads annotations of any format but yaml; arguments as for :func:`leyolo.data.read`.
+
+    Args:
+        numbered: what the class numbers of YOLO labels stand for; of the other formats, the classes to read without
+            ``names``.
+    """
+    classes = names or numbered
     if path.suffix.lower() == ".json":
-        return read_coco(path, builder, images=images, names=names)
+        return read_coco(path, builder, images=images, names=classes)
     if path.is_dir() and is_voc(path):
-        return read_voc(path, builder, split=split, images=images, names=names)
+        return read_voc(path, builder, split=split, images=images, names=classes)
     if path.suffix.lower() == ".txt" and path.parent.parent.name == "ImageSets":
-        return read_voc(path.parents[2], builder, split=path.stem, images=images, names=names)
+        return read_voc(path.parents[2], builder, split=path.stem, images=images, names=classes)
     if path.is_dir() or path.suffix.lower() == ".txt":
-        return read_yolo(path, builder, split=split, images=images, names=names)
+        return read_yolo(path, builder, split=split, images=images, names=names, numbered=numbered)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected {KNOWN}")
     raise DataError(f"{path}: expected {KNOWN}")

@@ -107,11 +107,14 @@ class Order:
 
 
 def _ratio(dataset: Dataset, index: int) -> float:
+    """A picture that cannot be read has no size here: who draws it says what is wrong with it."""
     image = dataset.images[index]
-    return image.height / image.width
+    return image.height / max(image.width, 1)
 
 
 def _rect(dataset: Dataset, index: int, side: int) -> tuple[int, int]:
     image = dataset.images[index]
+    if not image.width:
+        return STRIDE, STRIDE
     box = geometry.letterbox(image.height, image.width, side, stride=STRIDE, rect=True)
     return box.height, box.width

@@ -17,6 +17,7 @@ from leyolo.weights.native import write_atomically
 
 VAL_SHARE = 0.2
 _SMALLEST = 64
+_DESCRIPTION = "data.yaml"
 
 
 def picture(seed: int, index: int, size: int) -> Drawn:
@@ -36,7 +37,8 @@ def write_shapes(
     """Writes the dataset.
 
     ``images/train``, ``images/val`` (JPEG), ``annotations/train.json``, ``val.json`` (COCO) and ``data.yaml``, each
-    file as a whole or not at all, the annotations last. The first ``1 - val`` of the pictures are for training.
+    file as a whole or not at all, the annotations after their pictures, the yaml last. The first ``1 - val`` of the
+    pictures are for training.
 
     Args:
         out: the folder; what is already there stays, unless it has the same name.
@@ -58,6 +60,9 @@ def write_shapes(
     if seed < 0:
         raise UsageError(f"seed must be 0 or more, got {seed}")
     folder = Path(out)
+    # Over an earlier dataset: broken off, this one must not leave its pictures with the annotations of that.
+    for name in (_DESCRIPTION, *(f"annotations/{split}.json" for split in ("train", "val"))):
+        (folder / name).unlink(missing_ok=True)
     first_of_val = min(max(round(images * (1 - val)), 1), images - 1)
     for split, indices in (("train", range(first_of_val)), ("val", range(first_of_val, images))):
         content: dict[str, list[dict[str, Any]]] = {
@@ -75,7 +80,7 @@ def write_shapes(
                 progress(index + 1, images)
         (folder / "annotations").mkdir(exist_ok=True)
         write_atomically(folder / "annotations" / f"{split}.json", json.dumps(content).encode())
-    description = folder / "data.yaml"
+    description = folder / _DESCRIPTION
     lines = [f"# {images} pictures of drawn objects, seed {seed}", "path: ."]
     lines += [f"{split}: annotations/{split}.json" for split in ("train", "val")]
     lines += ["names:", *(f"  {label}: {name}" for label, name in enumerate(NAMES))]

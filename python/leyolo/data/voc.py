@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from leyolo.data.builder import Builder, label_map, read_limited, spelt
+from leyolo.data.builder import Builder, Labels, is_file, read_limited, read_lines
 from leyolo.data.dataset import DataError, Dataset
 from leyolo.errors import MissingDependencyError
 from leyolo.predict.images import IMAGE_SUFFIXES
@@ -56,9 +56,8 @@ def read_voc(
         builder.sources.append(path)
         trees[path.stem] = _tree(path)
     if names is None:
-        occurring = {n for tree in trees.values() if not isinstance(tree, str) for n in _names(tree)}
-        names = sorted(occurring)
-    labels = label_map(names)
+        names = _occurring(folder, builder, trees)
+    labels = Labels(names)
     for stem in stems:
         file = annotations / f"{stem}.xml"
         tree = trees.get(stem, "no such file")
@@ -93,13 +92,19 @@ def _stems(folder: Path, annotations: Path, split: str, builder: Builder) -> lis
     if not path.is_file():
         raise DataError(f"{lists} has no list {split!r}, but {', '.join(known)}")
     builder.sources.append(path)
-    lines = [line.split() for line in read_limited(path, MAX_BYTES).decode("utf-8", "replace").splitlines()]
-    stems = [words[0] for words in lines if words]
+    stems = dict.fromkeys(_stem(line, annotations) for line in read_lines(path, MAX_BYTES) if line.strip())
     # A list names files of this folder, and nothing outside it.
     for stem in [s for s in stems if Path(s).name != s]:
         builder.problem(path, stem[:200], "is not the name of a picture", "picture")
-        stems.remove(stem)
-    return list(dict.fromkeys(stems))
+        del stems[stem]
+    return list(stems)
+
+
+def _stem(line: str, annotations: Path) -> str:
+    """What a line of a list names: in those of single classes a number stands behind it; a name may have spaces."""
+    name, *rest = line.split()
+    whole = line.strip()
+    return whole if rest and is_file(annotations / f"{whole}.xml") else name
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -126,6 +131,17 @@ def _tree(path: Path) -> Any:
     return root if root.tag == "annotation" else f"expected <annotation>, got <{root.tag[:200]}>"
 
 
+def _occurring(folder: Path, builder: Builder, trees: dict[str, Any]) -> list[str]:
+    """The class names in a folder. Those that differ in case alone are different, as where letters are detected, but
+    worth a line."""
+    names = sorted({name for tree in trees.values() if not isinstance(tree, str) for name in _names(tree)})
+    first: dict[str, str] = {}
+    for name in names:
+        if (alike := first.setdefault(name.lower(), name)) != name:
+            builder.problem(folder, "names", f"{alike[:200]!r} and {name[:200]!r} are two classes")
+    return names
+
+
 def _names(tree: Any) -> Iterator[str]:
     for element in tree.iterfind("object"):
         if name := _text(element, "name"):
@@ -144,13 +160,14 @@ def _number(element: Any, path: str) -> float | None:
     return value if math.isfinite(value) and abs(value) < 1e100 else None
 
 
-def _object(builder: Builder, file: Path, where: str, picture: int, element: Any, labels: dict[str, int]) -> None:
+def _object(builder: Builder, file: Path, where: str, picture: int, element: Any, labels: Labels) -> None:
     """Adds one object, or says why it cannot be used."""
     name = _text(element, "name")
     if not name:
         builder.problem(file, where, "needs a name", "box")
         return
-    if spelt(name) not in labels:
+    label = labels.get(name)
+    if label is None:
         builder.problem(file, where, f"class {name[:200]!r} is not among the names given", "box")
         return
     x1, y1, x2, y2 = (_number(element, f"bndbox/{corner}") for corner in _CORNERS)
@@ -162,4 +179,4 @@ def _object(builder: Builder, file: Path, where: str, picture: int, element: Any
     if difficult not in ("", "0", "1"):
         builder.problem(file, where, f"difficult {difficult[:200]!r}, 0 is taken")
     xywh = (x1, y1, x2 - x1, y2 - y1)
-    builder.box(file, where, picture, xywh, labels[spelt(name)], difficult=difficult == "1")
+    builder.box(file, where, picture, xywh, label, difficult=difficult == "1")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from leyolo.data.builder import Builder, read_limited
+from leyolo.data.builder import Builder, Labels, is_file, read_lines
 from leyolo.data.dataset import DataError, Dataset
 from leyolo.predict.images import IMAGE_SUFFIXES
 
@@ -23,6 +23,7 @@ def read_yolo(
     split: str,
     images: Path | None = None,
     names: Sequence[str] | None = None,
+    numbered: Sequence[str] | None = None,
 ) -> Dataset:
     """Reads pictures with YOLO labels.
 
@@ -31,7 +32,8 @@ def read_yolo(
             for each split), a folder of pictures, or a ``.txt`` list of pictures, relative to the list.
         split: which of the folders.
         images: folder of the pictures, instead.
-        names: class names; None: those of a ``classes.txt``, else the numbers.
+        names: the classes to read, in this order; None: all.
+        numbered: the names of the class numbers; None: those of a ``classes.txt``, else ``names``, else the numbers.
 
     The labels of ``images/…/a.jpg`` are ``labels/…/a.txt``, else ``a.txt`` beside it; a picture without is background.
     A line with more coordinates is a polygon, of which the box is taken. A picture whose size cannot be read loses its
@@ -43,20 +45,39 @@ def read_yolo(
     builder.sources.append(source)
     paths = _listed(source, builder) if source.is_file() else _found(images or _images(source, split), builder)
     root = source.parent if source.is_file() else source
-    known = list(names) if names is not None else _named(root, builder)
+    known = numbered or _named(root, builder) or names
+    classes = None if known is None else _labels(known, known if names is None else names)
     labels: list[int] = []
-    for path in paths:
+    for path, id in zip(paths, _ids(paths), strict=True):
         file = _label_file(path)
         builder.sources.append(file)
-        picture = builder.picture(file, path, path.stem, name=path.name)
+        picture = builder.picture(file, path, id, name=path.name)
         if picture is not None and file.is_file():
-            labels += add_boxes(builder, file, picture, None if known is None else len(known))
+            labels += add_boxes(builder, file, picture, known, classes)
     if known is None and not labels:
         expected = _label_file(paths[0])
         raise DataError(f"{source}: none of its {len(paths)} pictures has a label; expected them in {expected.parent}")
-    if known is None:
-        known = [str(label) for label in range(max(labels, default=-1) + 1)]
-    return builder.build(source, known, range(len(known)))
+    if known is None or classes is None:
+        known = [str(label) for label in range(max(labels) + 1)]
+        return builder.build(source, known, range(len(known)))
+    wanted = known if names is None else names
+    numbers = {label: number for number, label in reversed(list(enumerate(classes)))}  # the first of a name
+    return builder.build(source, wanted, [numbers.get(label) for label in range(len(wanted))])
+
+
+def _labels(known: Sequence[str], wanted: Sequence[str]) -> list[int | None]:
+    """Class number -> label, by name; None: not wanted."""
+    labels = Labels(wanted)
+    return [labels.get(name) for name in known]
+
+
+def _ids(paths: Sequence[Path]) -> list[str]:
+    """Each picture's stem; where two share it, what tells their paths apart."""
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(common).as_posix() for path in paths]
 
 
 def _images(folder: Path, split: str) -> Path:
@@ -92,7 +113,7 @@ def _found(folder: Path, builder: Builder) -> list[Path]:
 
 
 def _listed(file: Path, builder: Builder) -> list[Path]:
-    lines = read_limited(file, MAX_BYTES).decode("utf-8", "replace").splitlines()
+    lines = read_lines(file, MAX_BYTES)
     paths = [file.parent / line.strip() for line in lines if line.strip()]
     unique = list(dict.fromkeys(paths))
     if len(unique) < len(paths):
@@ -105,24 +126,38 @@ def _named(folder: Path, builder: Builder) -> list[str] | None:
         path = folder / name
         builder.sources.append(path)
         if path.is_file():
-            lines = read_limited(path, MAX_BYTES).decode("utf-8", "replace").splitlines()
-            return [line.strip() for line in lines if line.strip()]
+            lines = [line.strip() for line in read_lines(path, MAX_BYTES)]
+            while lines and not lines[-1]:
+                lines.pop()
+            # A class has the number of its line, also behind an empty one.
+            return [name or str(number) for number, name in enumerate(lines)]
     return None
 
 
 def _label_file(path: Path) -> Path:
-    parts = list(path.parts)
+    parts, beside = list(path.parts), path.with_suffix(".txt")
     for at in range(len(parts) - 2, -1, -1):
         if parts[at] == "images":
             parts[at] = "labels"
-            return Path(*parts).with_suffix(".txt")
-    return path.with_suffix(".txt")
+            usual = Path(*parts).with_suffix(".txt")
+            return beside if not is_file(usual) and is_file(beside) else usual
+    return beside
 
 
-def add_boxes(builder: Builder, file: Path, picture: int, classes: int | None) -> list[int]:
-    """Adds the boxes of a label file; their labels."""
+def add_boxes(
+    builder: Builder,
+    file: Path,
+    picture: int,
+    known: Sequence[str] | None = None,
+    classes: Sequence[int | None] | None = None,
+) -> list[int]:
+    """Adds the boxes of a label file; their labels.
+
+    Args:
+        known: the names of the class numbers, if there are any. classes: their labels, None for what is not wanted.
+    """
     try:
-        lines = read_limited(file, MAX_BYTES).decode("utf-8", "replace").splitlines()
+        lines = read_lines(file, MAX_BYTES)
     except DataError as error:
         builder.problem(file, "file", str(error).removeprefix(f"{file}: "), "box")
         return []
@@ -132,11 +167,16 @@ def add_boxes(builder: Builder, file: Path, picture: int, classes: int | None) -
         words = line.split()
         if not words or not record.width:
             continue
-        parsed = _parsed(words, classes)
+        parsed = _parsed(words, None if known is None else len(known))
         if isinstance(parsed, str):
             builder.problem(file, f"line {number}", parsed, "box")
             continue
-        label, (x, y, width, height) = parsed
+        number_of_class, (x, y, width, height) = parsed
+        label = classes[number_of_class] if classes is not None else number_of_class
+        if label is None:
+            name = known[number_of_class][:200] if known is not None else ""
+            builder.problem(file, f"line {number}", f"class {name!r} is not among the names given", "box")
+            continue
         labels.append(label)
         xywh = (x * record.width, y * record.height, width * record.width, height * record.height)
         builder.box(file, f"line {number}", picture, xywh, label)

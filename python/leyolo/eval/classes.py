@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from leyolo.data.builder import Labels
 from leyolo.data.dataset import DataError
 
 SYNONYMS = {
@@ -29,21 +30,22 @@ def class_map(names: Mapping[int, str], known: Sequence[str]) -> dict[int, int]:
         by_number = {int(name): label for label, name in enumerate(known)}
         found = {index: by_number[index] for index in names if index in by_number}
     else:
-        by_name = {name.strip().lower(): label for label, name in enumerate(known)}
+        labels = Labels(known)
         found = {}
         for index, name in names.items():
             lower = name.strip().lower()
-            for spelling in (lower, SYNONYMS.get(lower, lower), lower.replace(" ", "")):
-                if spelling in by_name:
-                    found[index] = by_name[spelling]
-                    break
+            spellings = (name, SYNONYMS.get(lower, lower), lower.replace(" ", ""))
+            there = [label for label in map(labels.get, spellings) if label is not None]
+            if there:
+                found[index] = there[0]
     if not found:
         raise DataError(
-            f"the model and the data share no class: {_some(names.values())} against {_some(n.lower() for n in known)}"
+            f"the model and the data share no class: {some(names.values())} against {some(n.lower() for n in known)}"
         )
     return found
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
+    """The first of them, for a message."""
     listed = list(names)
     return ", ".join(listed[:4]) + (" …" if len(listed) > 4 else "")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from leyolo.data import Dataset, read
+from leyolo.errors import UsageError
 from leyolo.eval.coco import require_engine
 from leyolo.eval.metrics import Metrics
 from leyolo.eval.run import validate
@@ -35,6 +36,9 @@ def evaluate(
         from leyolo.eval.plots import require_matplotlib
 
         require_matplotlib()
+        _make_folder(Path(plots))
+    if save_json is not None and (Path(save_json).is_dir() or not Path(save_json).parent.is_dir()):
+        raise UsageError(f"save_json must be a file in a folder that is there, got {save_json}")
     dataset = data if isinstance(data, Dataset) else read(data, split=split, images=images, keep_unreadable=True)
 
     def predict(paths: list[Path]) -> Iterator[Results | None]:
@@ -58,3 +62,15 @@ def evaluate(
 
         write_plots(evaluation, Path(plots))
     return evaluation.metrics
+
+
+def _make_folder(path: Path) -> None:
+    """Before the work whose outcome goes there.
+
+    Raises:
+        UsageError: there is a file of that name, or it may not be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path} must be a folder, or one that can be made ({error.strerror or error})") from error

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leyolo.data.dataset import Dataset
-from leyolo.eval.classes import class_map
+from leyolo.eval.classes import class_map, some
 from leyolo.eval.coco import require_engine
 from leyolo.eval.detections import Collector, Detections, Result
 from leyolo.eval.metrics import Metrics, score
@@ -52,14 +52,16 @@ def validate(
         progress: called with (done, total) after every picture.
     """
     require_engine()
-    collector = Collector(class_map(names, dataset.names))
-    problems: list[str] = []
+    classes = class_map(names, dataset.names)
+    collector = Collector(classes)
+    problems = _unknown(dataset, set(classes.values()))
     stages: dict[str, list[float]] = defaultdict(list)
     total = len(dataset)
     results = predict([image.path for image in dataset.images])
     for at, (image, result) in enumerate(zip(dataset.images, results, strict=True)):
         if result is None:
-            problems.append(f"{image.name}: cannot be read, its objects count as missed")
+            objects = int((~dataset.crowd[dataset.rows(at)]).sum())
+            problems.append(f"{image.name}: cannot be read, its {objects} objects count as missed")
         if not collector.add(at, result or _NOTHING):
             problems.append(f"{image.name}: detections that are no numbers")
         for stage, milliseconds in getattr(result, "speed", {}).items():
@@ -70,3 +72,12 @@ def validate(
     detections = collector.detections()
     metrics, precision = score(dataset, detections, padding=padding, speed=speed, problems=problems)
     return Evaluation(dataset, detections, metrics, precision)
+
+
+def _unknown(dataset: Dataset, known: set[int]) -> list[str]:
+    """A line where the data has objects of classes that the detector cannot find: each counts as one with AP 0."""
+    there = np.bincount(dataset.labels[~dataset.crowd], minlength=len(dataset.names))
+    unknown = [name for label, name in enumerate(dataset.names) if there[label] and label not in known]
+    if not unknown:
+        return []
+    return [f"classes that the model does not know, whose AP counts as 0: {some(unknown)}"]

@@ -70,7 +70,7 @@ def from_labels(file: Path, image: Path) -> Truths:
         )
     builder = Builder()
     picture = builder.picture(file, image, image.stem, name=image.name)
-    labels = [] if picture is None else add_boxes(builder, file, picture, None)
+    labels = [] if picture is None else add_boxes(builder, file, picture)
     unusable = [problem for problem in builder.problems if problem.costs != "nothing"]
     if unusable:
         raise DataError(str(unusable[0]))

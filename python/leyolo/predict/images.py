@@ -162,7 +162,7 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None) -> Picture | None:
     if stored is None:
         return None
     height, width = stored
-    _check_size(width, height)
+    check_size(width, height)
     orientation = _jpeg_orientation(data)
     shape = (width, height) if orientation >= 5 else (height, width)
     factor = _reduction(shape, size)
@@ -277,7 +277,8 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
+    """InputError where a picture has more than ``MAX_PIXELS``."""
     if width * height > MAX_PIXELS:
         raise InputError(f"has {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}")
 
@@ -287,7 +288,7 @@ def _decode_with_pillow(data: bytes) -> Pixels:
 
     try:
         image = open_picture(data)
-        _check_size(*image.size)
+        check_size(*image.size)
         image.load()
         return pil_to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
