@@ -9,16 +9,20 @@ and c++filt, no GPU.
     tools/cuda_resources.py nms --arch 90    # only files with "nms" in their path
     tools/cuda_resources.py --update         # writes the table for what was compiled
     tools/cuda_resources.py --ran FILE       # also: kernels that no test has run (FILE is LEYOLO_SHIM_RECORD's)
+    tools/cuda_resources.py --link ARCHIVE   # also: links nvcc's objects with the CPU's part of a shim's archive and
+                                             # loads it: finds symbols that nobody defines
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,9 +87,13 @@ def parse(said: str) -> Kernels:
     return kernels
 
 
-def compile_one(path: Path, architectures: list[str]) -> Kernels:
-    command = ["nvcc", "-std=c++20", "-fatbin", "-Icsrc", "-DLEYOLO_WITH_CUDA", "--expt-relaxed-constexpr"]
-    command += ["-Xptxas", "-v", "-Werror", "all-warnings", "-o", os.devnull, str(path.relative_to(ROOT))]
+def compile_one(path: Path, architectures: list[str], objects: Path | None) -> Kernels:
+    """With a folder for ``objects``, the host's half, too."""
+    target = (
+        ["-c", "-Xcompiler", "-fPIC", "-o", f"{objects / path.name}.o"] if objects else ["-fatbin", "-o", os.devnull]
+    )
+    command = ["nvcc", "-std=c++20", "-Icsrc", "-DLEYOLO_WITH_CUDA", "--expt-relaxed-constexpr", *target]
+    command += ["-Xptxas", "-v", "-Werror", "all-warnings", str(path.relative_to(ROOT))]
     for arch in architectures:
         code = f"[sm_{arch},compute_{arch}]" if arch == ARCHITECTURES[-1] else f"sm_{arch}"
         command += ["-gencode", f"arch=compute_{arch},code={code}"]
@@ -95,6 +103,21 @@ def compile_one(path: Path, architectures: list[str]) -> Kernels:
     if result.returncode:
         raise SystemExit(f"{path.relative_to(ROOT)} does not compile:\n{result.stderr}")
     return parse(result.stderr)
+
+
+def link(objects: Path, archive: Path) -> list[str]:
+    """What is missing from a library of these objects and of the CPU's in ``archive``."""
+    members = subprocess.run(["ar", "t", str(archive)], capture_output=True, text=True, check=True).stdout.split()
+    cpu = [name for name in members if not name.endswith(".cu.o") and name != "cuda_shim.cpp.o"]
+    subprocess.run(["ar", "x", str(archive.resolve()), *cpu], cwd=objects, check=True)
+    library = objects / "libkernels.so"
+    command = ["nvcc", "-shared", "-cudart", "static", "-Xlinker", "-z,defs", "-o", str(library)]
+    result = subprocess.run([*command, *map(str, objects.glob("*.o"))], capture_output=True, text=True, check=False)
+    if result.returncode:
+        return [line for line in result.stderr.splitlines() if "undefined" in line] or result.stderr.splitlines()
+    ctypes.CDLL(str(library), mode=os.RTLD_NOW)
+    print(f"{len(list(objects.glob('*.o')))} objects link, and the library loads")
+    return []
 
 
 def nvcc_version() -> str:
@@ -182,11 +205,18 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--ran", type=Path)
+    parser.add_argument("--link", type=Path, metavar="ARCHIVE")
     arguments = parser.parse_args()
     chosen = [p for p in sources() if not arguments.files or any(part in str(p) for part in arguments.files)]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        compiled = pool.map(lambda path: compile_one(path, arguments.arch), chosen)
+    if arguments.link and arguments.files:
+        parser.error("--link takes all files")
+    missing: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
+        objects = Path(folder) if arguments.link else None
+        compiled = pool.map(lambda path: compile_one(path, arguments.arch, objects), chosen)
         files = {str(p.relative_to(ROOT / "csrc")): k for p, k in zip(chosen, compiled, strict=True)}
+        if objects:
+            missing = link(objects, arguments.link)
     total = sum(map(len, files.values()))
     version = nvcc_version()
     print(f"{total} kernels in {len(files)} files compile for sm_{', sm_'.join(arguments.arch)} (nvcc {version})")
@@ -202,7 +232,7 @@ def main() -> int:
     worse = [line for file, kernels in files.items() for line in compare(file, kernels, table.get(file, {}))]
     gone = table.keys() - known_files(table)
     worse += [f"{file}: in the table, but there is no such file" for file in gone]
-    lines = not_run(files, ran_kernels(arguments.ran)) if arguments.ran else []
+    lines = missing + (not_run(files, ran_kernels(arguments.ran)) if arguments.ran else [])
     if worse and made_with != version:
         print(f"the table was made with nvcc {made_with}, so these differences are no failure:")
         print("\n".join(worse))

@@ -140,11 +140,12 @@ PLANTS = {
         OPS / "conv2d" / "conv2d.cu", "if (p >= s.pixels) continue;", "", "conv2d_cuda_pointwise", {"asan": OVERFLOW}
     ),
     "inverted_bottleneck, no wait for the first weights": Plant(
-        OPS / "inverted_bottleneck" / "inverted_bottleneck.cu",
+        OPS / "inverted_bottleneck" / "inverted_bottleneck.cuh",
         "  load_weights(0, m.weights);\n  copy_async_commit();\n  copy_async_wait<0>();",
         "  load_weights(0, m.weights);\n  copy_async_commit();",
         "inverted_bottleneck",
         {"plain": WRONG},
+        units=(OPS / "inverted_bottleneck" / "inverted_bottleneck.cu",),
     ),
     "detect_head, no barrier between its two filters": Plant(
         OPS / "forward" / "forward_head.cu",

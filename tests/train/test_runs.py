@@ -98,8 +98,11 @@ def test_resumed_is_uninterrupted_to_the_bit(run: Run, pictures: Path, monkeypat
     ]
 
 
-def test_a_finished_run_can_be_extended(run: Run) -> None:
-    result = run(epochs=1)
+def test_a_finished_run_can_be_extended(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another working directory too."""
+    monkeypatch.chdir(pictures.parent)
+    result = run(data=pictures.name, epochs=1)
+    monkeypatch.chdir(result.folder)
     with pytest.raises(UsageError, match="pass an epochs larger than 1"):
         resume(result.folder, {}, quiet=True)
     with pytest.raises(UsageError, match="lr cannot change when a run is resumed"):
@@ -151,6 +154,15 @@ def test_patience(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [row["epoch"] for row in result.rows] == [1, 2, 3]
     assert result.best_epoch == 1
     assert result.best.read_bytes() != result.last.read_bytes()
+
+
+def test_a_validation_list_without_objects(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mAP is no number; there are best weights all the same, and the run can go on."""
+    monkeypatch.setattr(loop, "validate", lambda *_: dict.fromkeys(("map", "map50", "map75"), math.nan))
+    result = run(epochs=1, val_data=str(pictures))
+    assert result.best.read_bytes() == result.last.read_bytes()
+    assert (result.best_epoch, result.map) == (1, 0.0)
+    assert len(resume(result.folder, {"epochs": 2}, quiet=True).rows) == 2
 
 
 def test_without_validation_the_last_weights_are_the_best(run: Run) -> None:

@@ -114,6 +114,9 @@ def test_damage_is_said(tmp_path: Path, how: str) -> None:
         ({"progress": {**vars(state.Progress()), "epoch": "1"}}, "'epoch' should be a whole number, got '1'"),
         ({"progress": {**vars(state.Progress()), "best": None}}, "'best' should be a number"),
         ({"names": "a"}, "the state should hold 'names'"),
+        ({"head_width": None}, "the state should hold 'head_width'"),
+        ({"size": "xxl"}, "'size' should be one of n, s, m, l, got 'xxl'"),
+        ({"head": ["yolox"]}, "'head' should be one of leyolo, yolox"),
     ],
 )
 def test_headers_are_checked(tmp_path: Path, change: dict[str, Any], text: str) -> None:
@@ -134,5 +137,19 @@ def test_another_kind_of_file_or_network(tmp_path: Path) -> None:
     state.write(path, parts, state.Progress(), ABOUT)
     assert load_file(path)["model.layers.0.conv.weight"].shape == (16, 3, 3, 3)
     other = state.Parts(build("s", 1), build("s", 1), parts.optimizer, parts.scaler)
-    with pytest.raises(InputError, match="another network"):
+    with pytest.raises(InputError, match="does not fit the run"):
         state.restore(path, state.read(path), other)
+
+
+def test_tensors_that_are_missing_or_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    parts = _parts()
+    _step(parts)
+    state.write(path, parts, state.Progress(), ABOUT)
+    read = state.read(path)
+    for change in ({"rng.cpu": torch.zeros(3, dtype=torch.uint8)}, {"model.layers.0.conv.weight": torch.zeros(1)}):
+        with pytest.raises(InputError, match="does not fit the run"):
+            state.restore(path, state.State({**read.tensors, **change}, read.header), _parts())
+    without = {name: value for name, value in read.tensors.items() if name != "rng.cpu"}
+    with pytest.raises(InputError, match="does not fit the run"):
+        state.restore(path, state.State(without, read.header), _parts())

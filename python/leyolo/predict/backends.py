@@ -70,7 +70,7 @@ def engine(checkpoint: Checkpoint, device: str, dtype: str, *, cuda_graph: bool 
 
         return CpuEngine(checkpoint, dtype=dtype)
     _cuda_torch(device)
-    if _has_kernels():
+    if has_kernels():
         from leyolo.predict.gpu import GpuEngine
 
         return GpuEngine(checkpoint, device, dtype, cuda_graph=cuda_graph)
@@ -82,7 +82,8 @@ def engine(checkpoint: Checkpoint, device: str, dtype: str, *, cuda_graph: bool 
     return TorchEngine(checkpoint, device, dtype)
 
 
-def _has_kernels() -> bool:
+def has_kernels() -> bool:
+    """Whether this build has CUDA kernels."""
     import leyolo._C as C
 
     return bool(C.build_info()["cuda"])
@@ -110,7 +111,7 @@ def network(checkpoint: Checkpoint, device: str, dtype: str, *, fused: bool) -> 
     torch = need_torch("the torch network") if device == "cpu" else _cuda_torch(device)
     from leyolo.models.transfer import to_torch
 
-    if fused and (device == "cpu" or _has_kernels()):
+    if fused and (device == "cpu" or has_kernels()):
         from leyolo.models.fused import FusedNetwork
 
         return FusedNetwork(checkpoint, dtype, device=device)

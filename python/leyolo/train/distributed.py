@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from leyolo.errors import LeYOLOError, MissingDependencyError
 from leyolo.nn import BatchNorm
+from leyolo.predict.backends import has_kernels
 
 
 class ProcessError(LeYOLOError):
@@ -123,6 +124,11 @@ def _device(device: str) -> torch.device:
     if found.type == "cuda":
         if not torch.cuda.is_available():
             raise MissingDependencyError(f"device {device}: this torch ({torch.__version__}) sees no CUDA device")
+        if not has_kernels():  # losses and assigners are ours
+            raise MissingDependencyError(
+                "training on a GPU needs leyolo's CUDA kernels, and this build has none\n"
+                "Build leyolo where nvcc is found (leyolo doctor)"
+            )
         torch.cuda.set_device(found)
     return found
 

@@ -188,8 +188,9 @@ def finish(job: Job, row: dict[str, float]) -> None:
     metrics = validate(checkpoint, job.val_data, settings, job.group) if job.val_data is not None and due else None
     if metrics is not None:
         row |= {f"val/{name}": metrics[name] for name in ("map", "map50", "map75")}
-        if metrics["map"] > progress.best:
-            progress.best, progress.best_epoch = metrics["map"], progress.epoch - 1
+        score = 0.0 if math.isnan(metrics["map"]) else metrics["map"]  # NaN: there is no object to find
+        if score > progress.best:
+            progress.best, progress.best_epoch = score, progress.epoch - 1
     best = job.val_data is None or not settings.val or progress.best_epoch == progress.epoch - 1
     progress.rows.append(row)
     if job.group.leads:

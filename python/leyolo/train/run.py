@@ -57,6 +57,7 @@ def train(settings: Settings, start: Checkpoint | str, *, quiet: bool = False) -
             start = lookup(start).size
         except ValueError as error:
             raise UsageError(str(error)) from None
+    settings = _absolute(settings)
     with joined(settings.device, settings.timeout) as group:
         head = check_head(settings.head or ("leyolo" if isinstance(start, str) else start.head))
         settings = settings.changed(head=head, assigner=check_assigner(settings.assigner, head))
@@ -67,8 +68,8 @@ def train(settings: Settings, start: Checkpoint | str, *, quiet: bool = False) -
             network, metadata = from_scratch(start, len(data.names), head, settings.imgsz), dict[str, str]()
         else:
             network = from_checkpoint(start, data.names, head, settings.imgsz)
-            kept = ("license", "source_sha256")
-            metadata = {key: text for key, text in start.metadata.items() if key in kept}
+            known = {"license": "license", "source_sha256": "started_from_sha256"}
+            metadata = {known[key]: text for key, text in start.metadata.items() if key in known}
         return _run(settings, group, network, (data, val_data), metadata, None, quiet)
 
 
@@ -233,6 +234,12 @@ def _datasets(settings: Settings, names: Sequence[str] | None) -> tuple[Dataset,
             raise
         return data, None
     return data, val
+
+
+def _absolute(settings: Settings) -> Settings:
+    """With absolute paths to the data, so that a run can be resumed from anywhere."""
+    paths = {name: getattr(settings, name) for name in ("data", "images", "val_data", "val_images")}
+    return settings.changed(**{name: str(Path(path).absolute()) for name, path in paths.items() if path is not None})
 
 
 def _prepare_folder(settings: Settings) -> None:

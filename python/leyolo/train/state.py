@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from leyolo.errors import InputError
+from leyolo.models.config import HEADS, SIZES
 from leyolo.weights.native import write_atomically
 
 FORMAT, VERSION = "leyolo-training-state", 1
@@ -118,19 +119,30 @@ def _check(path: Path, header: dict[str, Any]) -> None:
             raise InputError(f"{path}: the progress {name!r} should be a whole number, got {progress[name]!r}"[:300])
     if not isinstance(progress["best"], (int, float)) or math.isnan(progress["best"]):
         raise InputError(f"{path}: the progress 'best' should be a number, got {progress['best']!r}"[:300])
-    for name, kind in (("settings", dict), ("names", list), ("size", str), ("scaler", dict)):
+    if not isinstance(progress["rows"], list) or not isinstance(progress["sums"], list):
+        raise InputError(f"{path}: the progress 'rows' and 'sums' should be lists")
+    for name, kind in (("settings", dict), ("names", list), ("head_width", int), ("metadata", dict), ("scaler", dict)):
         if not isinstance(header.get(name), kind):
             raise InputError(f"{path}: the state should hold {name!r}")
+    for name, known_values in (("size", SIZES), ("head", HEADS)):
+        if header.get(name) not in known_values:
+            raise InputError(
+                f"{path}: {name!r} should be one of {', '.join(known_values)}, got {header.get(name)!r}"[:300]
+            )
 
 
 @torch.no_grad()
 def restore(path: Path, state: State, parts: Parts) -> None:
     """Fills ``parts`` in place, memory formats included, and the random generators. InputError where shapes differ."""
     try:
-        parts.network.load_state_dict(_below(state.tensors, "model."))
-        parts.ema.load_state_dict(_below(state.tensors, "ema."))
-    except RuntimeError as error:
-        raise InputError(f"{path}: the state is that of another network: {error}"[:2000]) from error
+        _fill(state, parts)
+    except (RuntimeError, KeyError) as error:
+        raise InputError(f"{path}: the state does not fit the run: {error}"[:2000]) from error
+
+
+def _fill(state: State, parts: Parts) -> None:
+    parts.network.load_state_dict(_below(state.tensors, "model."))
+    parts.ema.load_state_dict(_below(state.tensors, "ema."))
     values = _below(state.tensors, "optimizer.")
     for name, parameter in parts.network.named_parameters():
         for key, value in _below(values, f"{name}.").items():
