@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -164,19 +167,50 @@ def test_a_killed_worker_ends_the_run_with_its_cause(data: Dataset) -> None:
         kill()
 
 
-def test_workers_that_stand_still_are_given_up(data: Dataset) -> None:
-    running = Loader(data, Order(imgsz=64, batch=1), augment=None, workers=1, timeout=10)
-    assert len(list(running)) == 9
+def test_a_worker_that_dies_while_it_is_waited_for_is_noticed_soon(data: Dataset) -> None:
+    """Long before the time-out, though no signal comes from the children of a fork server."""
+    running = loader(
+        data.subset([n % 9 for n in range(100)]), imgsz=64, batch=1, seed=0, epoch=0, augment=None, workers=1
+    )
+    batches = iter(running)
+    next(batches)
     worker = worker_of(running)
-    os.kill(worker, signal.SIGSTOP)
+    os.kill(worker, signal.SIGSTOP)  # so that it has not answered when it dies
+    killer = threading.Timer(1.0, os.kill, (worker, signal.SIGKILL))
+    killer.start()
     started = time.monotonic()
-    try:
-        with pytest.raises(LoaderError, match=r"no batch for 10 s") as error:
-            list(running)
-        assert isinstance(error.value, LeYOLOError)  # the command says it, without a traceback
-    finally:
-        os.kill(worker, signal.SIGCONT)
-    assert time.monotonic() - started < 60
+    with pytest.raises(LoaderError, match="a loader worker ended"):
+        list(batches)
+    assert 1 < time.monotonic() - started < 60
+
+
+def test_a_script_without_a_guard_is_told(data: Dataset, tmp_path: Path) -> None:
+    """Its workers start by running it, and end since it would start workers."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from leyolo.data import read\nfrom leyolo.data.loader import loader\n"
+        f"data = read({str(tmp_path / 'v')!r}, split='train')\n"
+        "list(loader(data, imgsz=64, batch=4, seed=0, epoch=0, augment=None, workers=1))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert 'a script needs: if __name__ == "__main__":' in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_workers_that_stand_still_are_given_up(data: Dataset) -> None:
+    """As on a disk that does not answer: nobody writes into the pipe that a picture has become."""
+    path = data.images[8].path
+    path.unlink()
+    os.mkfifo(path)
+    order = Order(imgsz=64, batch=1, shuffle=False)
+    batches = iter(Loader(data, order, augment=None, workers=1, timeout=8))
+    assert [next(batches).targets.index.tolist() for _ in range(8)] == [[n] for n in range(8)]
+    started = time.monotonic()
+    with pytest.raises(LoaderError, match=r"no batch for 8 s") as error:
+        next(batches)
+    assert isinstance(error.value, LeYOLOError)  # the command says it, without a traceback
+    assert 8 <= time.monotonic() - started < 60
 
 
 def test_many_boxes(tmp_path: Path) -> None:

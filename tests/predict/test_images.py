@@ -200,6 +200,7 @@ def test_truncated_files_are_errors_not_half_pictures(decoder: str, format: str,
     [
         (b"", "is empty"),
         (b"\xff\xd8", "is not an image|damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "is EPS, a program"),
         (b"hello, world", "is not an image that can be read .it starts with 68 65 6c 6c"),
         (b"<!DOCTYPE html><html>", "looks like a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ MEMORY = 1 << 30
 """Bytes of decoded pictures that all workers of a process keep together."""
 TIMEOUT = 300.0
 """Seconds without a batch after which workers are given up."""
+_LOOK = 5.0
+"""Seconds without a batch after which torch looks whether its workers live: from a fork server no signal says so."""
 
 
 class LoaderError(LeYOLOError, RuntimeError):
@@ -89,7 +92,10 @@ class Loader:
             LoaderError: a worker ended, or none answered in time.
         """
         try:
-            for batch in self._batches:
+            self._wait_for(self._timeout)  # of a new epoch all workers are told once, and answer when they are free
+            batches = iter(self._batches)
+            self._wait_for(min(_LOOK, self._timeout))
+            while (batch := self._next(batches)) is not None:
                 if isinstance(batch, _Failed):
                     raise batch.kind(batch.text)
                 yield batch
@@ -98,15 +104,31 @@ class Loader:
                 raise
             raise LoaderError(self._cause(error)) from error
 
+    def _wait_for(self, seconds: float) -> None:
+        """How long torch waits for an answer; what it is given when it is made holds for good."""
+        running: Any = self._batches._iterator
+        if running is not None:
+            running._timeout = seconds
+
+    def _next(self, batches: Iterator[Batch | _Failed]) -> Batch | _Failed | None:
+        """The next batch, None behind the last: asked for again as long as the workers live, up to the time-out."""
+        started = time.monotonic()
+        while True:
+            try:
+                return next(batches, None)
+            except RuntimeError as error:
+                if not _timed_out(error) or time.monotonic() - started >= self._timeout:
+                    raise
+
     def _cause(self, error: Exception) -> str:
         text = str(error)
-        if "timed out" in text:
+        if _timed_out(error):
             return f"no batch for {self._timeout:g} s: is the pictures' disk there? workers=0 reads without processes"
         # A worker that is gone shows in what torch says, or in a pipe that ends.
         if isinstance(error, OSError | EOFError) or "exited unexpectedly" in text or "is killed by signal" in text:
             first = (text or type(error).__name__).splitlines()[0]
             text = f"a loader worker ended, most often for lack of memory ({first})"
-            return f"{text}\nUse fewer workers, or a smaller batch"
+            return f'{text}\nUse fewer workers, or a smaller batch; a script needs: if __name__ == "__main__":'
         return text
 
 
@@ -141,6 +163,10 @@ def loader(
     """
     order = Order(imgsz=imgsz, batch=batch, seed=seed, rank=rank, world=world, shuffle=shuffle, rect=rect)
     return Loader(dataset, order, augment=augment, epoch=epoch, start=start, workers=workers, pin_memory=pin_memory)
+
+
+def _timed_out(error: Exception) -> bool:
+    return "DataLoader timed out" in str(error)
 
 
 class _Failed:

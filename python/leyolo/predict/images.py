@@ -236,9 +236,13 @@ def open_picture(data: bytes | Path) -> Image.Image:
     with _pillow_limit:
         theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+            image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
         finally:
             Image.MAX_IMAGE_PIXELS = theirs
+    if image.format == "EPS":
+        image.close()
+        raise InputError("is EPS, a program that Ghostscript would run: convert it")
+    return image
 
 
 def _jpeg_orientation(data: bytes) -> int:
