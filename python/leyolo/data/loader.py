@@ -23,7 +23,7 @@ TIMEOUT = 300.0
 """Seconds without a batch after which workers are given up."""
 
 
-class LoaderError(RuntimeError):
+class LoaderError(LeYOLOError):
     """Workers that ended or stood still: what is known about the cause."""
 
 

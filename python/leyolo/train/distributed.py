@@ -99,8 +99,8 @@ def joined(device: str, timeout: int) -> Iterator[Group]:
     if device != "cpu":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     mine = _device(device)
-    dist.init_process_group("nccl" if mine.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout))
     try:
+        dist.init_process_group("nccl" if mine.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout))
         yield Group(rank, world, mine)
     except (dist.DistError, RuntimeError) as error:
         if isinstance(error, LeYOLOError) or not _is_about_a_peer(error):
@@ -129,6 +129,8 @@ def _device(device: str) -> torch.device:
                 "training on a GPU needs leyolo's CUDA kernels, and this build has none\n"
                 "Build leyolo where nvcc is found (leyolo doctor)"
             )
+        if (found.index or 0) >= (count := torch.cuda.device_count()):
+            raise MissingDependencyError(f"device {device}: this machine has {count} CUDA devices, numbered from 0")
         torch.cuda.set_device(found)
     return found
 
@@ -156,7 +158,7 @@ class SharedBatchNorm(BatchNorm):
         if not self.training:
             return super().forward(x)
         values = x.double() if x.dtype == torch.float64 else x.float()
-        own = torch.cat([values.sum((0, 2, 3)), values.new_tensor([x.numel() / x.shape[1]])])
+        own = torch.cat([values.sum((0, 2, 3)), values.new_full((1,), x.numel() / x.shape[1])])
         summed: Tensor = _Sum.apply(own)  # type: ignore[no-untyped-call]
         count = summed[-1].detach()
         mean = summed[:-1] / count
