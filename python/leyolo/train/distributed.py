@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from leyolo.errors import LeYOLOError, MissingDependencyError
 from leyolo.nn import BatchNorm
-from leyolo.predict.backends import has_kernels
+from leyolo.predict.backends import check_device, has_kernels
 
 
 class ProcessError(LeYOLOError):
@@ -93,6 +93,7 @@ def joined(device: str, timeout: int) -> Iterator[Group]:
         ProcessError: another process ended or did not answer in time.
     """
     world, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("RANK", "0")))
+    device = check_device(device)
     if world == 1:
         yield Group(0, 1, _device(device))
         return
