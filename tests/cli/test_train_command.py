@@ -69,7 +69,9 @@ def test_trains_and_goes_on(run: Run, data: Path, weights_file: Path, tmp_path: 
     again = run("train", f"data={data}", "model=leyolo-n", *settings, *common)
     assert again.code == 2
     assert "exists; pass --exist-ok to write into it, --resume to go on" in again.err
-    more = run("train", "--resume", "epochs=2", *common)
+    command = ["train", f"data={data}", "--weights", weights_file, *settings, *common, "--resume"]
+    assert run(*command, "lr=0.5").code == 2
+    more = run(*command, "epochs=2")
     assert more.code == 0
     assert "epoch 2/2" in more.err
     assert "epoch 1/" not in more.err
@@ -88,7 +90,6 @@ def test_trains_and_goes_on(run: Run, data: Path, weights_file: Path, tmp_path: 
         (["data=d", "model=n", "epochs=0"], 2, "epochs must be a whole number of at least 1"),
         (["data=d", "model=n", "epoch=3"], 2, "Did you mean 'epochs"),
         (["--resume", "name=nothing"], 3, "there is no run to resume here"),
-        (["--resume", "model=n"], 2, "leave out --weights and --model"),
     ],
 )
 def test_mistakes(

@@ -18,8 +18,10 @@ import torch
 from torch import nn
 
 from leyolo import weights
+from leyolo.errors import MissingDependencyError
 from leyolo.nn import BatchNorm, ConvBNAct
-from leyolo.train.distributed import Group, SharedBatchNorm, share_batch_norm
+from leyolo.train import distributed
+from leyolo.train.distributed import Group, ProcessError, SharedBatchNorm, joined, share_batch_norm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,6 +104,30 @@ def test_a_killed_process_ends_the_other_with_a_word(pair: list[subprocess.Popen
     assert "process 0 of 2: another process of this run ended" in said
     assert "--resume" in said
     assert "Traceback" not in said
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spelled as everywhere else; one that is not there is said, in words."""
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with joined("CPU", 1) as group:
+        assert group.device == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(MissingDependencyError, match=r"device cuda:1: .* sees no CUDA device"), joined("1", 1):
+        pass
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(distributed, "has_kernels", lambda: True)
+    with pytest.raises(MissingDependencyError, match="device cuda:2: this machine has 2 CUDA devices"), joined("2", 1):
+        pass
+
+
+def test_a_process_that_nobody_joins_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    for name, value in group.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ProcessError, match="did not answer within 1 s"), joined("cpu", 1):
+        pass
 
 
 def test_alone_nothing_is_exchanged() -> None:

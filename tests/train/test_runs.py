@@ -16,6 +16,7 @@ from PIL import Image
 from leyolo import LeYOLO, weights
 from leyolo.errors import InputError, UsageError
 from leyolo.train import TrainResult, loop, resume
+from leyolo.train import run as run_module
 from leyolo.train.loop import DivergedError
 from leyolo.train.losses import Losses
 
@@ -105,9 +106,36 @@ def test_a_finished_run_can_be_extended(run: Run, pictures: Path, monkeypatch: p
     monkeypatch.chdir(result.folder)
     with pytest.raises(UsageError, match="pass an epochs larger than 1"):
         resume(result.folder, {}, quiet=True)
-    with pytest.raises(UsageError, match="lr cannot change when a run is resumed"):
-        resume(result.folder, {"epochs": 2, "lr": 0.1}, quiet=True)
-    assert [row["epoch"] for row in resume(result.folder, {"epochs": 2}, quiet=True).rows] == [1, 2]
+    for name, value in (("lr", 0.1), ("mosaic", 0.3), ("batch", 2), ("project", "elsewhere")):
+        with pytest.raises(UsageError, match=f"{name} cannot change when a run is resumed: it is .*, got {value!r}"):
+            resume(result.folder, {"epochs": 2, name: value}, quiet=True)
+    with pytest.raises(UsageError, match="training has no setting 'epoch'"):
+        resume(result.folder, {"epoch": 2}, quiet=True)
+    same = {"epochs": 2, "batch": 4, "mosaic": 0.0, "assigner": "tal"}  # what it has may be said again
+    assert [row["epoch"] for row in resume(result.folder, same, quiet=True).rows] == [1, 2]
+
+
+def test_another_run_is_not_resumed(
+    run: Run, draw: Callable[[Path, int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other pictures or processes would change steps and places; a new run forgets the state that it found."""
+    data = draw(tmp_path / "data", 4)
+    folder = run(data=str(data), epochs=1).folder
+    draw(tmp_path / "data", 5)
+    with pytest.raises(InputError, match="learns from 4 pictures, but now there are 5"):
+        resume(folder, {"epochs": 2}, quiet=True)
+    draw(tmp_path / "data", 4)
+    with pytest.raises(UsageError, match="the run has 1 processes, got 2"):
+        run_module._check_same(folder, {"world": 1, "pictures": 4}, 2, 4)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(data=str(data), epochs=1, exist_ok=True)
+    with pytest.raises(InputError, match="there is no run to resume"):
+        resume(folder, {"epochs": 2}, quiet=True)
 
 
 def test_a_gradient_that_is_no_number_stops_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +191,38 @@ def test_a_validation_list_without_objects(run: Run, pictures: Path, monkeypatch
     assert result.best.read_bytes() == result.last.read_bytes()
     assert (result.best_epoch, result.map) == (1, 0.0)
     assert len(resume(result.folder, {"epochs": 2}, quiet=True).rows) == 2
+
+
+def test_patience_waits_for_validations(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validated after epochs 3, 6, 9: patience of two ends at the sixth. There is always a best."""
+    monkeypatch.setattr(loop, "validate", lambda *_: {"map": 0.25, "map50": 0.5, "map75": 0.1})
+    seen: list[set[bytes]] = []
+    finish = loop.finish
+
+    def watched(job: loop.Job, row: dict[str, float]) -> None:
+        finish(job, row)
+        seen.append({(job.weights / f"{name}.safetensors").read_bytes() for name in ("best", "last")})
+
+    monkeypatch.setattr(loop, "finish", watched)
+    result = run(epochs=9, val_data=str(pictures), patience=2, val=3, imgsz=64)
+    assert (len(result.rows), result.best_epoch) == (6, 3)
+    assert [len(files) for files in seen] == [1, 1, 1, 2, 2, 2]
+
+
+def test_data_without_lists_is_not_validated_on(run: Run, tmp_path: Path) -> None:
+    """A folder that is one list would be found again; a list that is named has to be there."""
+    for kind in ("images", "labels"):
+        (tmp_path / "yolo" / kind).mkdir(parents=True)
+    for number in range(2):
+        Image.fromarray(np.full((64, 64, 3), 99, np.uint8)).save(tmp_path / "yolo" / "images" / f"{number}.png")
+        (tmp_path / "yolo" / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    result = run(data=str(tmp_path / "yolo"), epochs=1, imgsz=64)
+    assert result.best_epoch == 0
+    assert "val/map" not in result.rows[0]
+    description = tmp_path / "data.yaml"
+    description.write_text(f"path: {tmp_path}/yolo\ntrain: images\nval: pictures\nnames: [a]\n")
+    with pytest.raises(InputError, match="pictures"):
+        run(data=str(description), epochs=1, name="named")
 
 
 def test_without_validation_the_last_weights_are_the_best(run: Run) -> None:

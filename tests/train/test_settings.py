@@ -19,6 +19,7 @@ from leyolo.train.settings import make
         ({"batch": 2.5}, "batch must be a whole number"),
         ({"imgsz": 100}, "imgsz must be a multiple of 32, got 100. The nearest: 96 or 128"),
         ({"imgsz": 32}, "imgsz must be at least 64 for training, got 32"),
+        ({"imgsz": 64, "multi_scale": 0.3}, "multi_scale 0.3 makes inputs of less than 64 pixels"),
         ({"imgsz": [320, 256]}, "imgsz must be one number for training"),
         ({"lr": -1.0}, "lr must be a number, 0 to 100, got -1.0"),
         ({"lr": float("nan")}, "lr must be a number, 0 to 100, got nan"),

@@ -20,7 +20,10 @@ from leyolo.train import state
 from leyolo.train.optimizer import averaged, make_optimizer
 from leyolo.train.settings import make
 
-ABOUT = {"settings": {}, "names": ["a"], "size": "n", "head": "leyolo", "head_width": 80, "metadata": {}}
+ABOUT = {
+    "settings": {}, "names": ["a"], "size": "n", "head": "leyolo", "head_width": 80, "metadata": {}, "world": 1,
+    "pictures": 8,
+}  # fmt: skip
 
 
 def _parts(name: str = "adamw", seed: int = 0) -> state.Parts:

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from leyolo.errors import LeYOLOError, MissingDependencyError
 from leyolo.nn import BatchNorm
-from leyolo.predict.backends import has_kernels
+from leyolo.predict.backends import check_device, has_kernels
 
 
 class ProcessError(LeYOLOError):
@@ -93,14 +93,15 @@ def joined(device: str, timeout: int) -> Iterator[Group]:
         ProcessError: another process ended or did not answer in time.
     """
     world, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("RANK", "0")))
+    device = check_device(device)
     if world == 1:
         yield Group(0, 1, _device(device))
         return
     if device != "cpu":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     mine = _device(device)
-    dist.init_process_group("nccl" if mine.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout))
     try:
+        dist.init_process_group("nccl" if mine.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout))
         yield Group(rank, world, mine)
     except (dist.DistError, RuntimeError) as error:
         if isinstance(error, LeYOLOError) or not _is_about_a_peer(error):
@@ -129,6 +130,8 @@ def _device(device: str) -> torch.device:
                 "training on a GPU needs leyolo's CUDA kernels, and this build has none\n"
                 "Build leyolo where nvcc is found (leyolo doctor)"
             )
+        if (found.index or 0) >= (count := torch.cuda.device_count()):
+            raise MissingDependencyError(f"device {device}: this machine has {count} CUDA devices, numbered from 0")
         torch.cuda.set_device(found)
     return found
 
@@ -156,7 +159,7 @@ class SharedBatchNorm(BatchNorm):
         if not self.training:
             return super().forward(x)
         values = x.double() if x.dtype == torch.float64 else x.float()
-        own = torch.cat([values.sum((0, 2, 3)), values.new_tensor([x.numel() / x.shape[1]])])
+        own = torch.cat([values.sum((0, 2, 3)), values.new_full((1,), x.numel() / x.shape[1])])
         summed: Tensor = _Sum.apply(own)  # type: ignore[no-untyped-call]
         count = summed[-1].detach()
         mean = summed[:-1] / count

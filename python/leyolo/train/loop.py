@@ -89,11 +89,11 @@ class Job:
 def fit(job: Job) -> None:
     """Trains to the last epoch, or until patience ends; every epoch is validated, logged and saved."""
     for epoch in range(job.progress.epoch, job.settings.epochs):
-        started = time.perf_counter()
+        started, pictures = time.perf_counter(), len(job.data) * (1 - job.progress.batches / job.batches)
         losses = learn(job, epoch)
         align_statistics(job)
         row = {"epoch": epoch + 1, "seconds": time.perf_counter() - started}
-        row["images_per_s"] = len(job.data) / row["seconds"]
+        row["images_per_s"] = pictures / row["seconds"]
         row |= {"lr": learning_rate(job.settings, job.progress.steps - 1, job.steps), "memory_mb": peak_memory()}
         row |= {f"train/{name}": value for name, value in zip(_parts(job), losses, strict=True)}
         finish(job, row)
@@ -120,7 +120,7 @@ def learn(job: Job, epoch: int) -> list[float]:
             # DDP averages over processes, and each has a share of the sum.
             job.parts.scaler.scale(losses.total * (job.group.world / together)).backward()  # type: ignore[no-untyped-call]
         sums += losses.parts
-        job.log.batch(epoch, number, _parts(job), losses.parts)
+        job.log.batch(epoch, number, _parts(job), losses.parts * job.group.world)
         if steps_now:
             step(job, epoch)
             if settings.save_steps and progress.steps % settings.save_steps == 0:
@@ -191,7 +191,7 @@ def finish(job: Job, row: dict[str, float]) -> None:
         score = 0.0 if math.isnan(metrics["map"]) else metrics["map"]  # NaN: there is no object to find
         if score > progress.best:
             progress.best, progress.best_epoch = score, progress.epoch - 1
-    best = job.val_data is None or not settings.val or progress.best_epoch == progress.epoch - 1
+    best = progress.best_epoch in (-1, progress.epoch - 1)  # without a mAP yet, the last are the best known
     progress.rows.append(row)
     if job.group.leads:
         save(job.weights / "last.safetensors", checkpoint)
@@ -202,10 +202,11 @@ def finish(job: Job, row: dict[str, float]) -> None:
 
 
 def _is_tired(job: Job) -> bool:
+    """Only a validated epoch can say so: another may be the better one."""
     settings, progress = job.settings, job.progress
-    if job.val_data is None or not (settings.val and settings.patience):
+    if not settings.patience or "val/map" not in progress.rows[-1]:
         return False
-    return progress.epoch - 1 - max(progress.best_epoch, 0) >= settings.patience
+    return progress.epoch - 1 - progress.best_epoch >= settings.patience
 
 
 def _save_state(job: Job) -> None:
@@ -219,6 +220,8 @@ def _save_state(job: Job) -> None:
         "head": network.head_name,
         "head_width": network.head_width,
         "metadata": dict(job.metadata),
+        "world": job.group.world,
+        "pictures": len(job.data),
     }
     state.write(job.weights / "state.safetensors", job.parts, job.progress, about)
     job.log.rows(job.progress.rows)

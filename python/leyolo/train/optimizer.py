@@ -55,7 +55,9 @@ def ema_decay(most: float, updates: int, steps: int) -> float:
 def averaged(network: nn.Module, decay: float, steps: int) -> AveragedModel:
     """The exponential moving average of ``network``, running statistics included."""
 
-    def average(mine: Sequence[Tensor], new: Sequence[Tensor], updates: Tensor | int) -> None:
-        torch._foreach_lerp_(list(mine), list(new), 1 - ema_decay(decay, int(updates), steps))
+    def average(mine: Sequence[Tensor], new: Sequence[Tensor], _: Tensor | int) -> None:
+        updates = int(model.n_averaged)  # on the CPU; torch passes a copy on the GPU, which would have to be waited for
+        torch._foreach_lerp_(list(mine), list(new), 1 - ema_decay(decay, updates, steps))
 
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    model = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    return model

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from leyolo.data.dataset import DataError, Dataset
+from leyolo.data.dataset import Dataset
 from leyolo.data.loader import loader
 from leyolo.data.read import read
+from leyolo.data.splits import splits
 from leyolo.errors import InputError, UsageError
 from leyolo.eval.coco import require_engine
 from leyolo.models.config import check_head, lookup
@@ -28,7 +29,9 @@ from leyolo.train.prepare import fit_statistics, freeze, from_checkpoint, from_s
 from leyolo.train.settings import Settings, make
 from leyolo.weights import Checkpoint
 
-RESUMABLE = ("epochs", "device", "workers", "patience", "timeout", "project", "name", "save_steps", "plots", "val")
+RESUMABLE = (
+    "epochs", "device", "workers", "patience", "timeout", "save_steps", "plots", "val", "tensorboard", "exist_ok",
+)  # fmt: skip
 """What may differ when a run goes on; anything else would make it another run."""
 
 
@@ -79,19 +82,45 @@ def resume(folder: Path, changes: dict[str, Any], *, quiet: bool = False) -> Tra
     path = folder / "weights" / "state.safetensors"
     if not path.is_file():
         raise InputError(f"{path}: there is no run to resume here")
-    if fixed := [name for name in changes if name not in RESUMABLE]:
-        raise UsageError(f"{fixed[0]} cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
     saved = state.read(path)
-    settings = make({**saved.header["settings"], "project": str(folder.parent), "name": folder.name})
-    settings = settings.changed(**changes)
+    settings = _changed(
+        make({**saved.header["settings"], "project": str(folder.parent), "name": folder.name, "exist_ok": True}),
+        changes,
+    )
     if saved.progress.epoch >= settings.epochs:
         raise UsageError(f"{folder}: all epochs are done; to go on, pass an epochs larger than {saved.progress.epoch}")
     with joined(settings.device, settings.timeout) as group:
         names = [str(name) for name in saved.header["names"]]
         data = _datasets(settings, names)
         header = saved.header
+        _check_same(folder, header, group.world, len(data[0]))
         network = build(header["size"], len(names), header["head"], head_width=header["head_width"])
         return _run(settings, group, network, data, header["metadata"], saved, quiet)
+
+
+def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
+    """``settings`` with those ``changes`` that a resumed run can take; the same value again is no change."""
+    before = settings.to_json()
+    changed = _absolute(make({**before, **changes}))
+    after = changed.to_json()
+    for name in changes:
+        if name not in RESUMABLE and after[name] != before[name]:
+            raise UsageError(
+                f"{name} cannot change when a run is resumed: it is {before[name]!r}, got {after[name]!r}\n"
+                f"What can: {', '.join(RESUMABLE)}"
+            )
+    return changed
+
+
+def _check_same(folder: Path, header: dict[str, Any], world: int, pictures: int) -> None:
+    """With another number of processes or pictures, steps and the place within the epoch would mean something else."""
+    if header["world"] != world:
+        raise UsageError(
+            f"{folder}: the run has {header['world']} processes, got {world}\n"
+            f"Resume it with as many: torchrun --nproc-per-node N -m leyolo train --resume …"
+        )
+    if header["pictures"] != pictures:
+        raise InputError(f"{folder}: the run learns from {header['pictures']} pictures, but now there are {pictures}")
 
 
 def _run(
@@ -105,7 +134,7 @@ def _run(
 ) -> TrainResult:
     folder = settings.folder
     if group.leads:
-        _prepare_folder(settings)
+        _prepare_folder(settings, fresh=saved is None)
     job = _job(settings, group, network, data, metadata, saved, quiet)
     try:
         job.log.line(_introduction(job))
@@ -113,6 +142,7 @@ def _run(
         if draws:
             draw_data(job)
         fit(job)
+        group.gather(None)  # now everybody may read what the leading process wrote
         best, last = (job.weights / f"{name}.safetensors" for name in ("best", "last"))
         if draws:
             draw_results(job, best)
@@ -220,20 +250,10 @@ def _datasets(settings: Settings, names: Sequence[str] | None) -> tuple[Dataset,
     if settings.val == 0:
         return data, None
     require_engine()  # before work that would be lost without it
-    if settings.val_data is None and Path(settings.data).suffix.lower() == ".json":
-        return data, None  # a COCO json is one list, and what was learnt from it proves nothing
-    try:
-        val = read(
-            settings.val_data or settings.data,
-            split="val",
-            images=settings.val_images or settings.images,
-            names=data.names,
-        )
-    except DataError:
-        if settings.val_data is not None:
-            raise
-        return data, None
-    return data, val
+    if settings.val_data is None and "val" not in splits(settings.data):
+        return data, None  # data without lists is learnt from as a whole, and to find it again proves nothing
+    images = settings.val_images or settings.images
+    return data, read(settings.val_data or settings.data, split="val", images=images, names=data.names)
 
 
 def _absolute(settings: Settings) -> Settings:
@@ -242,9 +262,11 @@ def _absolute(settings: Settings) -> Settings:
     return settings.changed(**{name: str(Path(path).absolute()) for name, path in paths.items() if path is not None})
 
 
-def _prepare_folder(settings: Settings) -> None:
+def _prepare_folder(settings: Settings, fresh: bool) -> None:
     weights = settings.folder / "weights"
     weights.mkdir(parents=True, exist_ok=True)
+    if fresh:  # another run's state would be what --resume goes on with, if this one ends within its first epoch
+        (weights / "state.safetensors").unlink(missing_ok=True)
     for stale in (*weights.glob(".*.tmp"), *settings.folder.glob(".*.tmp")):  # of a process that was killed
         stale.unlink(missing_ok=True)
     settings.write(settings.folder / "args.yaml")

@@ -120,6 +120,12 @@ class Settings:
             raise UsageError(f"imgsz must be one number for training, got {self.imgsz!r}")
         if self.imgsz < 2 * MAX_STRIDE:  # a batch norm needs more than one value
             raise UsageError(f"imgsz must be at least {2 * MAX_STRIDE} for training, got {self.imgsz}")
+        least = round(self.imgsz * (1 - self.augment.multi_scale) / MAX_STRIDE) * MAX_STRIDE
+        if least < 2 * MAX_STRIDE:
+            raise UsageError(
+                f"multi_scale {self.augment.multi_scale:g} makes inputs of less than {2 * MAX_STRIDE} pixels, "
+                f"the least for training, of imgsz {self.imgsz}"
+            )
         if check_device(self.device) == "cpu" and self.amp == "fp16":
             raise UsageError("amp fp16 needs device='cuda'; on the CPU there is bf16")
 

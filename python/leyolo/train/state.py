@@ -75,7 +75,7 @@ def write(path: Path, parts: Parts, progress: Progress, extra: Mapping[str, Any]
     tensors |= {f"ema.{name}": value for name, value in parts.ema.state_dict().items()}
     tensors |= _optimizer_tensors(parts)
     tensors["rng.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
+    if _on_gpu(parts):
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
     header = {**extra, "progress": asdict(progress), "scaler": parts.scaler.state_dict()}
     metadata = {"format": FORMAT, "version": str(VERSION), "json": json.dumps(header)}
@@ -121,7 +121,8 @@ def _check(path: Path, header: dict[str, Any]) -> None:
         raise InputError(f"{path}: the progress 'best' should be a number, got {progress['best']!r}"[:300])
     if not isinstance(progress["rows"], list) or not isinstance(progress["sums"], list):
         raise InputError(f"{path}: the progress 'rows' and 'sums' should be lists")
-    for name, kind in (("settings", dict), ("names", list), ("head_width", int), ("metadata", dict), ("scaler", dict)):
+    kinds = {"settings": dict, "names": list, "metadata": dict, "scaler": dict}
+    for name, kind in (kinds | dict.fromkeys(("head_width", "world", "pictures"), int)).items():
         if not isinstance(header.get(name), kind):
             raise InputError(f"{path}: the state should hold {name!r}")
     for name, known_values in (("size", SIZES), ("head", HEADS)):
@@ -151,8 +152,13 @@ def _fill(state: State, parts: Parts) -> None:
             parts.optimizer.state[parameter][key] = value.to(parameter.device)
     parts.scaler.load_state_dict(state.header["scaler"])
     torch.set_rng_state(state.tensors["rng.cpu"])
-    if "rng.cuda" in state.tensors and torch.cuda.is_available():
+    if "rng.cuda" in state.tensors and _on_gpu(parts):
         torch.cuda.set_rng_state(state.tensors["rng.cuda"])
+
+
+def _on_gpu(parts: Parts) -> bool:
+    """To ask torch about a GPU that the run does not use would start it, and take some of its memory."""
+    return next(parts.network.parameters()).is_cuda
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

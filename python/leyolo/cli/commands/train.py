@@ -17,7 +17,7 @@ _OPTIONS: tuple[tuple[str, type, str, str], ...] = (
     ("imgsz", int, "Side of the network input, a multiple of 32.", "640"),
     ("batch", int, "Pictures a step, in each process.", "16"),
     ("head", str, "leyolo or yolox.", "that of the weights"),
-    ("assigner", str, "tal, simota or ota; simota or ota with the yolox head.", "the first"),
+    ("assigner", str, "tal, simota or ota; simota or ota with the yolox head.", "tal; yolox: simota"),
     ("seed", int, "All that is random follows from it.", "0"),
     ("device", str, "cpu, cuda or cuda:N; several: start with torchrun.", "cpu"),
     ("project", str, "Folder of the run's folder.", "runs"),
@@ -77,10 +77,7 @@ def train(**given: Any) -> None:
     from leyolo.train.settings import make
 
     if goes_on:
-        if weights or model:
-            raise UsageError("--resume goes on with the run's own weights: leave out --weights and --model")
-        folder = Path(values.pop("project", "runs")) / values.pop("name", "train")
-        resume(folder, {name: value for name, value in values.items() if name != "data"})
+        resume(Path(values.pop("project", "runs")) / values.pop("name", "train"), values)
     else:
         if "data" not in values:
             raise UsageError(
@@ -105,7 +102,13 @@ def _signature() -> inspect.Signature:
     own = [
         _parameter("weights", str, "Weights to fine-tune: a file or a name.", "", ("--weights", "-w")),
         _parameter("model", str, "Size to train from scratch: leyolo-n, -s, -m, -l.", ""),
-        _parameter("resume", bool, "Go on with the run in --project/--name.", "", ("--resume",)),
+        _parameter(
+            "resume",
+            bool,
+            "Go on with the run in --project/--name and its weights; the same command again may have the rest.",
+            "",
+            ("--resume",),
+        ),
     ]
     options = [_parameter(*row) for row in _OPTIONS]
     return inspect.Signature([options[0], *own, *options[1:]])
