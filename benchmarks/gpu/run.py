@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,8 +82,9 @@ def in_a_process(name: str, device: str, quick: bool, limit: float) -> Iterator[
         return
     command = [sys.executable, __file__, name, "--device", device, "--child", *(["--quick"] if quick else [])]
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
-        late = threading.Timer(limit, process.kill)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+        # With its children: torch's compiler has some, and they would hold the pipe open.
+        late = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
         late.start()
         assert process.stdout
         for line in process.stdout:

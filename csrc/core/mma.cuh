@@ -53,6 +53,7 @@ __device__ __forceinline__ void mma_16816(float (&d)[4], unsigned const (&a)[4],
 // matrix i (16 bytes each, aligned); lane l gets columns 2 (l % 4) and the next of row l / 4 of every matrix.
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&to)[4], void const* row) {
 #ifdef LEYOLO_CUDA_SHIM
+  shim::check_aligned(row);
   shim::Exchange<char const*> const rows(0xffffffffu, static_cast<char const*>(row));
   for (unsigned i = 0; i < 4; ++i) std::memcpy(&to[i], rows[8 * i + shim::lane() / 4] + 4 * (shim::lane() % 4), 4);
 #else

@@ -128,6 +128,17 @@ def test_nan_and_infinity_stay_what_they_are(activation: str, dtype: torch.dtype
     torch.testing.assert_close(ours, depthwise_conv2d_reference(x, weight, activation=activation), equal_nan=True)
 
 
+@pytest.mark.parametrize("shape", [(0, 8, 6, 6), (2, 0, 6, 6)])
+@pytest.mark.parametrize("activation", ["none", "silu"])
+def test_gradients_of_nothing(shape: tuple[int, ...], activation: str) -> None:
+    x, weight, bias = torch.zeros(shape), torch.ones(shape[1], 1, 3, 3), torch.ones(shape[1])
+    leaves = [t.requires_grad_() for t in (channels_last(x), weight, bias)]
+    y = depthwise_conv2d(*leaves, padding=1, activation=activation)
+    for leaf, gradient in zip(leaves, torch.autograd.grad(y.sum(), leaves), strict=True):
+        assert gradient.shape == leaf.shape
+        assert not gradient.any()
+
+
 def test_gradients_only_where_wanted() -> None:
     x, weight, bias = make(1, 4, 6, 6, 3, torch.float32)
     weight.requires_grad_()

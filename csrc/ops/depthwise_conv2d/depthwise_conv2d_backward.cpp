@@ -78,16 +78,17 @@ void before_activation(DepthwiseArgs const& a, float const* gradient, int64_t im
   int64_t const row = a.out_width * a.channels;
   DepthwiseArgs z = a;
   z.activation = Activation::none;
-  parallel_for(context, 0, images * a.out_height, 1 + 20000 / row, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      DepthwiseArgs one = z;
-      int64_t const image = i / a.out_height;
-      one.x = a.x + image * a.height * a.width * a.channels;
-      one.y = to + image * a.out_height * row;
-      depthwise_band(one, i % a.out_height, i % a.out_height + 1);
-      multiply(gradient + i * row, to + i * row, activation, row);
-    }
-  });
+  parallel_for(context, 0, images * a.out_height, 1 + 20000 / std::max<int64_t>(1, row),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   DepthwiseArgs one = z;
+                   int64_t const image = i / a.out_height;
+                   one.x = a.x + image * a.height * a.width * a.channels;
+                   one.y = to + image * a.out_height * row;
+                   depthwise_band(one, i % a.out_height, i % a.out_height + 1);
+                   multiply(gradient + i * row, to + i * row, activation, row);
+                 }
+               });
 }
 
 }  // namespace
@@ -149,7 +150,8 @@ void depthwise_conv2d_backward_cpu(View gradient, View x, View weight, View bias
   if (gw || gb) {
     auto* const weights = LEYOLO_PICK(depthwise_weight_gradient);
     int64_t const blocks = a.padded / lanes();
-    parallel_for(context, 0, images * blocks, 1 + 200000 / std::max<int64_t>(1, y_image / blocks * taps),
+    parallel_for(context, 0, images * blocks,
+                 1 + 200000 / std::max<int64_t>(1, y_image / std::max<int64_t>(1, blocks) * taps),
                  [&](int64_t begin, int64_t end) {
                    for (int64_t i = begin; i < end; ++i) weights(args_of(i / blocks), i % blocks, i % blocks + 1);
                  });

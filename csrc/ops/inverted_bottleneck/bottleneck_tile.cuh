@@ -67,6 +67,7 @@ __device__ __forceinline__ void expand(T const* x, unsigned char const* inside, 
                                        float const* bias, int pixels, int x_row, int channels, Activation activation) {
   int const lane = int(threadIdx.x) % 32, channel = lane % 4 * 8, depth = x_row - 8;
   for (int tile = int(threadIdx.x) / 32; 16 * tile < pixels; tile += int(blockDim.x) / 32) {
+    __syncwarp();  // lanes part where they store
     float sum[4][4] = {};
     for (int k = 0; k < depth; k += 16) {
       unsigned a[4], b[2][4];

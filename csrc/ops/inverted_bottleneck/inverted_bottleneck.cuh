@@ -29,6 +29,7 @@ template <class T>
 struct BottleneckStem {
   T const* weight;
   float const* bias;
+  int64_t image;                                                     // values from image to image
   int height, width, channels, kernel, stride, padding, depth, row;  // of the image; of its windows
 };
 struct NoImage {};  // x is a map
@@ -152,7 +153,7 @@ __global__ void __launch_bounds__(512, 1)
   copy_async_wait<0>();
   __syncthreads();
   if constexpr (kStem) {
-    make_x(stem, image + int64_t(number) * stem.height * stem.width * stem.channels, m, source, s.x_row, s.activation);
+    make_x(stem, image + number * stem.image, m, source, s.x_row, s.activation);
     __syncthreads();
   }
 

@@ -12,6 +12,7 @@ void run(BottleneckImages const& a, BottleneckTile const& tile, Context const& c
   int const depth = s.kernel * s.kernel * s.channels;
   BottleneckStem<T> const stem{packed_values<T>(s.packed, conv2d_cuda_bias(a.in_channels)),
                                static_cast<float const*>(s.packed),
+                               a.x_image,
                                s.height,
                                s.width,
                                s.channels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from functools import partial
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _MOST_GRAPHS = 8
 """Kept at a time; each holds the memory of its batch."""
+_MOST_BYTES = 256 << 20
+"""Of a batch of whole pictures: larger ones are letterboxed before they go to the GPU."""
 
 
 class GpuEngine:
@@ -47,7 +50,7 @@ class GpuEngine:
 
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Logits [B, A, K] of [B, H, W, 3]: uint8, or float32 in 0..1."""
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
             logits = self._network(torch.from_numpy(x).to(self._device).permute(0, 3, 1, 2))
             return np.asarray(logits.cpu().numpy())
 
@@ -58,13 +61,15 @@ class GpuEngine:
     def takes_pictures(self, shape: tuple[int, ...]) -> bool:
         """Whether :meth:`pictures` is the way for a batch of pictures of this shape. With graphs only where it comes
         again: each shape has a graph of its own, which takes long to record."""
+        if math.prod(shape) > _MOST_BYTES:
+            return False
         if not self._cuda_graph:
             return True
         with self._lock:
             again = shape in self._sizes
             self._sizes[shape] = None
             self._sizes.move_to_end(shape)
-            while len(self._sizes) > _MOST_GRAPHS:
+            while len(self._sizes) > _MOST_GRAPHS // 2:  # the others are for letterboxed batches
                 self._sizes.popitem(last=False)
         return again
 
@@ -158,7 +163,9 @@ class _Graph:
                 run(self._x)  # makes the constants, and all that is loaded at a first call
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            # On a stream of this device (torch's own for captures belongs to whatever was current first), and so that
+            # other threads may allocate meanwhile.
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 self._y = run(self._x)
         self._taken = torch.empty(self._y.shape, dtype=self._y.dtype, pin_memory=True)
         self._device = device

@@ -72,7 +72,11 @@ def _pools(steps: Sequence[Step], i: int, width: int) -> int:
     fits = len(chain) == 3 and all(
         (s.kind, s.kernel, s.x.buffer.space) == (MAX_POOL, 5, ARENA) and _whole_vectors(s.x, width) for s in chain
     )
-    return 3 if fits and chain[0].y == chain[1].x and chain[1].y == chain[2].x else 0
+    if not fits or chain[0].y != chain[1].x or chain[1].y != chain[2].x:
+        return 0
+    one_map = chain[0].x.buffer is chain[0].y.buffer is chain[2].y.buffer
+    first, second, third = (s.y.start for s in chain)
+    return 3 if one_map and third - second == second - first else 0
 
 
 def _head(steps: Sequence[Step], i: int, gpu: Gpu) -> int:
@@ -118,7 +122,10 @@ def _bottleneck(steps: Sequence[Step], i: int, gpu: Gpu) -> int:
         x, y = steps[i + 1].x, step.y
         first_channels = x.buffer is y.buffer and x.start == y.start and x.channels >= y.channels
         length = _body(steps, i + 1, gpu) if first_channels and _whole_vectors(step.x) and _whole_vectors(y) else 0
-        alone = all(y.buffer is not s.buffer or s.start >= y.channels for t in steps[i + 2 :] for s in t.slots)
+        later = [s for t in steps[i + 2 :] for s in t.slots if s.buffer is y.buffer]
+        alone = all(s.start >= y.start + y.channels or s.start + s.channels <= y.start for s in later)
+        # Somebody else writes the other channels before: the map does not begin and end with this block.
+        alone = alone and y.buffer.first < i
         return 1 + length if length and alone and steps[i + length].residual is None else 0
     if step.kind == CONV2D and step.x.buffer.space == INPUT:
         length = _body(steps, i + 1, gpu, step) if _feeds(steps, i) else 0

@@ -23,6 +23,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <type_traits>
 #include <vector>
@@ -99,8 +101,17 @@ class Exchange {
   Group* group_;
 };
 
+// What a GPU faults on.
+inline void check_aligned(void const* p) {
+  if (reinterpret_cast<uintptr_t>(p) % 16 == 0) return;
+  std::fprintf(stderr, "CUDA shim: an access of 16 bytes at an address that is no multiple of 16\n");
+  std::abort();
+}
+
 // An asynchronous copy of 16 bytes takes effect as late as it may: until the thread waits, its target holds 0xff.
 inline void copy_async(void* to, void const* from, bool valid) {
+  check_aligned(to);
+  if (valid) check_aligned(from);
   std::memset(to, 0xff, 16);
   running->copies.push_back({to, from, valid, running->copy_group});
 }
