@@ -42,6 +42,15 @@ def _seed() -> None:
     np.random.seed(0)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tests of many small steps: threads that wait for each other make them many times slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.hookimpl(trylast=True)  # after -m and -k
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without a GPU the cuda variants are left out of the collection, so that a skip always means something.

@@ -71,7 +71,7 @@ class ConvBNAct(nn.Module):
         from leyolo.ops import batch_norm_act, depthwise_conv2d  # needs the library; only training asks for it
 
         conv = self.conv
-        # On a CPU our 5x5 makes a step a fifth shorter than torch's does, and our 3x3 a twentieth longer.
+        # On a CPU our 5x5 shortens a training step, our 3x3, which waits for memory, does not (docs/performance.md).
         ours = x.is_cuda or conv.kernel_size[0] > 3
         if ours and conv.groups == conv.in_channels == conv.out_channels:
             weight, bias = conv.weight, conv.bias
