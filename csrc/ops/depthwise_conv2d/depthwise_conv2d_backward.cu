@@ -309,6 +309,7 @@ int64_t aligned(int64_t bytes) { return (bytes + 15) / 16 * 16; }
 }  // namespace
 
 int64_t depthwise_conv2d_backward_workspace_cuda(View x, View weight, View y, Depthwise const& params) {
+  if (x.numel() == 0 || y.numel() == 0) return 0;
   DepthwiseSizes const s = depthwise_sizes(x, weight, y, params);
   int64_t const pre = params.activation == Activation::none ? 0 : aligned(y.numel() * size_of(y.dtype));
   Plan const plan = plan_of(s, x.dtype);
