@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,6 +38,20 @@ def test_trimming_gives_memory_back() -> None:
     trim()
     assert _resident() <= before
     assert all(float(block[0]) == 1 for block in held)
+
+
+def test_kept_blocks_are_not_mapped_again() -> None:
+    if sys.platform != "linux":
+        pytest.skip("glibc alone has mallopt")
+    code = (
+        "import resource, torch; from leyolo.train.memory import keep_blocks; keep_blocks()\n"
+        "for _ in range(20): torch.ones(2**22)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(20): torch.ones(2**22)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    faults = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert faults < 4  # mapped anew each time, 16 MB are 4096 pages, or 8 huge ones
 
 
 def _resident() -> int:

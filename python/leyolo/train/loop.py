@@ -26,7 +26,7 @@ from leyolo.train.assign import anchors
 from leyolo.train.distributed import Group
 from leyolo.train.log import Log
 from leyolo.train.losses import PARTS, Losses, loss
-from leyolo.train.memory import peak_memory, trim
+from leyolo.train.memory import keep_blocks, peak_memory, trim
 from leyolo.train.optimizer import learning_rate, set_learning_rate
 from leyolo.train.prepare import training_mode
 from leyolo.train.settings import Settings
@@ -88,6 +88,7 @@ class Job:
 
 def fit(job: Job) -> None:
     """Trains to the last epoch, or until patience ends; every epoch is validated, logged and saved."""
+    keep_blocks()
     for epoch in range(job.progress.epoch, job.settings.epochs):
         started, pictures = time.perf_counter(), len(job.data) * (1 - job.progress.batches / job.batches)
         losses = learn(job, epoch)
