@@ -1,5 +1,5 @@
 # make demo | test | test-neon | cuda-check | bench | lint: each sets up what it needs, on a fresh Debian or Ubuntu with Python >= 3.10.
-#   make demo WEIGHTS=LeYOLONano.pt [SOURCE=picture.jpg]
+#   make demo [WEIGHTS=LeYOLONano.pt] [SOURCE=picture.jpg]
 PYTHON ?= python3
 VENV ?= .venv
 python := $(VENV)/bin/python
@@ -27,10 +27,9 @@ $(VENV)/.installed: $(VENV)/.created $(sources)
 	touch $@
 
 demo: $(VENV)/.installed
-	@[ -n '$(WEIGHTS)' ] || { echo 'usage: make demo WEIGHTS=LeYOLONano.pt [SOURCE=picture.jpg]' >&2; \
-	  echo 'the weights are a file of the official LeYOLO release, or leyolo-n to fetch it' >&2; exit 2; }
-	@mkdir -p build && $(python) docs/street.py build/street.png
-	$(VENV)/bin/leyolo predict '$(or $(SOURCE),build/street.png)' --model '$(WEIGHTS)' --project runs --name demo --exist-ok
+	$(if $(WEIGHTS),@mkdir -p build && $(python) docs/street.py build/street.png)
+	$(VENV)/bin/leyolo predict $(if $(SOURCE),'$(SOURCE)',$(if $(WEIGHTS),build/street.png)) $(if $(WEIGHTS),--model '$(WEIGHTS)') \
+	  --project runs --name demo --exist-ok
 	@echo 'the picture with boxes is in runs/demo'
 
 # The kernels alone, as a plain C++ program under AddressSanitizer and UndefinedBehaviorSanitizer, on every ISA. With -O3

@@ -1,10 +1,11 @@
-"""What the training recipe reaches on a dataset, over assigners and seeds: trains on its train list, picks the best epoch
-on its val list, measures on its test list.
+"""What the training recipe reaches on a dataset, over assigners and seeds.
+
+Trains on its train list, picks the best epoch on its val list, measures on its test list:
 
     python benchmarks/train_accuracy.py DATA --start LeYOLONano.pt --epochs 10 30 --out accuracy.jsonl
 
---start takes a weights file, or a size (leyolo-n) to train from scratch. A line of json is written when a run has ended;
-runs that --out has already are left out. At the end: means and sample standard deviations.
+--start takes a weights file, or a size (leyolo-n) to train from scratch. A run that has ended is a line of json in
+--out; one that is there already is left out. At the end: means and sample standard deviations.
 """
 
 from __future__ import annotations

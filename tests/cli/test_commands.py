@@ -45,6 +45,7 @@ def test_models(run: Run) -> None:
     table = run("models").out
     assert "leyolo-n" in table
     assert "1,120,464" in table
+    assert "inside the package: leyolo-n-shapes" in table
 
 
 def test_info_on_this_machine(run: Run) -> None:
@@ -109,6 +110,15 @@ def test_convert(run: Run, weights_file: Path, tmp_path: Path) -> None:
     assert "must end in .safetensors" in run("convert", weights_file, tmp_path / "x.pt").err
     assert run("convert", tmp_path / "none.pt", tmp_path / "y.safetensors").code == 3
     assert run("convert").code == 2
+
+
+def test_convert_to_half_with_a_licence(run: Run, weights_file: Path, tmp_path: Path) -> None:
+    done = run("convert", weights_file, tmp_path / "a.safetensors", "--half", "--license", "CC0-1.0")
+    assert "licence: CC0-1.0" in done.err
+    written, source = weights.load(tmp_path / "a.safetensors"), weights.load(weights_file)
+    assert written.metadata == {**source.metadata, "license": "CC0-1.0"}
+    assert written.state["layers.0.conv.weight"].dtype == np.float16
+    assert written.state["layers.0.bn.weight"].dtype == source.state["layers.0.bn.weight"].dtype
 
 
 def states(run: Run) -> tuple[int, dict[str, Any]]:

@@ -27,7 +27,8 @@ def test_one_picture(run: Run, picture: Picture, tmp_path: Path) -> None:
     done = run("predict", picture(), "--imgsz", 96)
     assert done.code == 0
     assert done.out == ""
-    first, *rest = done.err.splitlines()
+    note, first, *rest = done.err.splitlines()
+    assert "know drawn shapes only" in note
     assert first.startswith(f"{tmp_path / 'a.png'}: 96x64, 1 cell, ")
     assert rest[0].startswith("1 picture, 1 box in ")
     assert rest[1].startswith("milliseconds a picture: decode ")
@@ -169,8 +170,8 @@ def test_video_without_pyav_is_exit_5(run: Run, monkeypatch: pytest.MonkeyPatch)
 def test_quiet_and_not_verbose(run: Run, picture: Picture) -> None:
     assert run("predict", picture(), "imgsz=96", "-q", "--no-save").err == ""
     lines = run("predict", picture(), "imgsz=96", "verbose=False", "--no-save").err.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("1 picture")
+    assert len(lines) == 3
+    assert lines[1].startswith("1 picture")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,7 @@ def test_wrong_flags_and_values(run: Run, picture: Picture, arguments: list[str]
 
 
 def test_no_source(run: Run) -> None:
-    done = run("predict")
+    done = run("predict", "--model", "leyolo-n")
     assert done.code == 2
     assert "no source given" in done.err
     assert "For example: leyolo predict picture.jpg" in done.err
@@ -376,5 +377,5 @@ def test_control_characters_in_file_names_are_not_sent_to_the_terminal(run: Run,
     assert done.code == 3
     assert r"a\n\x1b[31mb\r\x9b.png: 96x64" in done.err
     assert not any(c in done.err for c in "\x1b\r\x07\x9b")
-    assert len(done.err.splitlines()) == 4
-    assert run("predict", "no\x1b=1").err.startswith(r"error: no\x1b=1: no such file")
+    assert len(done.err.splitlines()) == 5
+    assert run("predict", "no\x1b=1", "-m", "n").err.startswith(r"error: no\x1b=1: no such file")

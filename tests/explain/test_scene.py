@@ -118,11 +118,11 @@ def test_unknown_classes_get_a_fresh_layer_by_seed(weights: Path, tmp_path: Path
     assert "untrained class layer" in Predictor(str(weights), given.names).source
 
 
-def test_without_a_model_predictions_are_random_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leyolo.predict.backends.packaged_weights", lambda: None)
-    predictor = Predictor(None, ("cell", "dot"))
-    assert "random" in predictor.source
-    assert (predictor.names, predictor.classes) == ({0: "cell", 1: "dot"}, [0, 1])
+def test_without_a_model_the_package_has_one() -> None:
+    predictor = Predictor(None, ("star", "circle"))
+    assert predictor.source == "the weights of this package"
+    assert [predictor.names[index] for index in predictor.classes or ()] == ["star", "circle"]
+    assert "untrained class layer" in Predictor(None, ("cell", "dot")).source
 
 
 def test_the_yolox_head(tmp_path: Path) -> None:

@@ -197,16 +197,13 @@ def test_a_new_head(shared: Path) -> None:
     assert np.isfinite(found.boxes.data).all()
 
 
-def test_what_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"'leyolo-nn' is neither a file nor one of leyolo-n, .*; did you mean leyolo-n"
     ):
         LeYOLO("leyolo-nn")
     with pytest.raises(InputError, match="is a folder, expected a weights file"):
         LeYOLO(tmp_path)
-    monkeypatch.setattr("leyolo.predict.backends.packaged_weights", lambda: None)
-    with pytest.raises(InputError, match="no weights inside this package"):
-        LeYOLO(None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this is about machines without a GPU")

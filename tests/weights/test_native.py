@@ -74,6 +74,22 @@ def test_convert(write_official: WriteOfficial, tmp_path: Path) -> None:
     _same(weights.load(source), written)
 
 
+def test_halved(tmp_path: Path) -> None:
+    """Convolution weights alone are rounded, and the file is about half as long."""
+    checkpoint = _checkpoint()
+    half = weights.halved(checkpoint)
+    for name, value in checkpoint.state.items():
+        assert half.state[name].dtype == (np.float16 if value.ndim > 1 else np.float32)
+        np.testing.assert_allclose(half.state[name], value, rtol=2**-11, atol=2**-25)
+    weights.save(tmp_path / "half", half)
+    weights.save(tmp_path / "full", checkpoint)
+    assert 0.5 < (tmp_path / "half").stat().st_size / (tmp_path / "full").stat().st_size < 0.56
+    _same(weights.load(tmp_path / "half"), half)
+    checkpoint.state["layers.1.conv.weight"][0] = 7e4
+    with pytest.raises(WeightsError, match=r"'layers.1.conv.weight' reaches 70000, float16 only to 65504"):
+        weights.halved(checkpoint)
+
+
 def test_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.safetensors"
     weights.save(path, _checkpoint(num_classes=1))

@@ -214,10 +214,10 @@ def test_attacks(nano: Path, tmp_path: Path, name: str) -> None:
     mark = tmp_path / "executed"
     data, expected = _attacks(mark)[name]
     path = with_members(nano, tmp_path / "evil.pt", data_pkl=data)
-    start = time.perf_counter()
+    start = time.process_time()  # a busy machine takes longer
     with pytest.raises(WeightsError, match=expected):
         weights.load(path)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert not mark.exists()
 
 

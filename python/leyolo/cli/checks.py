@@ -101,12 +101,14 @@ def _threads() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from leyolo.predict.backends import packaged_weights
+    from leyolo.assets import DEFAULT, PACKAGED
+    from leyolo.weights import WeightsError, load
 
-    if (path := packaged_weights()) is None:
-        yield Check("weights", "note", "none inside the package", "pass --model FILE, or a name (leyolo models)")
-    else:
-        yield Check("weights", "ok", str(path))
+    try:
+        load(PACKAGED[DEFAULT])
+        yield Check("weights", "ok", ", ".join(PACKAGED))
+    except (KeyError, OSError, WeightsError) as error:
+        yield Check("weights", "error", f"those inside the package cannot be read: {error}", "install leyolo again")
 
 
 def _prediction() -> Iterator[Check]:

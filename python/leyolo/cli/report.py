@@ -28,10 +28,10 @@ def environment() -> dict[str, Any]:
     """This build and this machine. Torch is not imported."""
     import leyolo
     from leyolo import _C
+    from leyolo.assets import PACKAGED
     from leyolo.bench.environment import processor
     from leyolo.bench.timing import cores
     from leyolo.cli.checks import version_of
-    from leyolo.predict.backends import packaged_weights
 
     return {
         "leyolo": leyolo.__version__,
@@ -43,7 +43,7 @@ def environment() -> dict[str, Any]:
         "build": {key: value for key, value in _C.build_info().items() if key != "version"},
         "packages": {name: version for name in _PACKAGES if (version := version_of(name)) is not None},
         "gpu_driver": _gpu_driver(),
-        "weights": str(packaged_weights() or ""),
+        "weights": [str(path) for path in PACKAGED.values()],
     }
 
 

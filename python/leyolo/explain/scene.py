@@ -20,8 +20,6 @@ from leyolo.predict.pipeline import Pipeline
 from leyolo.train.assign import Anchors, anchors
 from leyolo.train.losses import corners, distances, yolox_boxes
 
-_UNTRAINED = "n"
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -124,13 +122,6 @@ class Predictor:
 
 
 def _opened(model: str | None, names: Sequence[str] | None) -> tuple[Any, list[int] | None, str]:
-    if model is None and backends.packaged_weights() is None:
-        from leyolo.models.network import build
-        from leyolo.models.transfer import from_torch
-
-        known = dict(enumerate(names or [str(i) for i in range(80)]))
-        source = "an untrained network (no --model): its predictions are random"
-        return from_torch(build(_UNTRAINED, len(known)), known), list(known), source
     checkpoint = backends.load_weights(model)
     source = "the weights of this package" if model is None else str(model).replace("\\", "/").rpartition("/")[2]
     if names is None:

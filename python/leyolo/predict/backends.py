@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leyolo.errors import InputError, MissingDependencyError, UsageError, nearest
+from leyolo.errors import MissingDependencyError, UsageError, nearest
 from leyolo.predict.pipeline import Engine
 
 if TYPE_CHECKING:
@@ -47,21 +47,9 @@ def check_dtype(dtype: Any, device: str) -> str:
 def load_weights(model: str | Path | None) -> Checkpoint:
     """The weights that ``model`` names: a file, a model name (fetched once), or None for those inside the package."""
     from leyolo import weights
+    from leyolo.assets import DEFAULT
 
-    if model is None:
-        model = packaged_weights()
-        if model is None:
-            raise InputError(
-                "there are no weights inside this package\nPass a weights file or a model name (leyolo models)"
-            )
-    return weights.load(weights.resolve(model))
-
-
-def packaged_weights() -> Path | None:
-    """The weights file that ships inside the package, if any does."""
-    import leyolo
-
-    return next(iter(sorted((Path(str(leyolo.__file__)).parent / "assets").glob("*.safetensors"))), None)
+    return weights.load(weights.resolve(DEFAULT if model is None else model))
 
 
 def engine(checkpoint: Checkpoint, device: str, dtype: str, *, cuda_graph: bool = False) -> Engine:

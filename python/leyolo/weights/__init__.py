@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leyolo.weights import native, official
-from leyolo.weights.checkpoint import Checkpoint, WeightsError
+from leyolo.weights.checkpoint import Checkpoint, WeightsError, halved
 
 if TYPE_CHECKING:
     from leyolo.weights.fetch import Progress
 
-__all__ = ["Checkpoint", "WeightsError", "convert", "load", "resolve", "save"]
+__all__ = ["Checkpoint", "WeightsError", "convert", "halved", "load", "resolve", "save"]
 
 
 def load(path: str | Path) -> Checkpoint:

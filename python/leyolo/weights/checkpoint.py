@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +87,21 @@ def check(checkpoint: Checkpoint) -> Checkpoint:
         if value.dtype not in _DTYPES:
             raise WeightsError(f"the tensor {name!r} should be float32 or float16, got {value.dtype}")
     return checkpoint
+
+
+def halved(checkpoint: Checkpoint) -> Checkpoint:
+    """``checkpoint`` with its convolution weights in float16. Biases and batch norm, a seventeenth of nano, stay
+    as they are: variances may be too small or too large for it.
+
+    Raises :class:`WeightsError` where a weight is too large."""
+    state = dict(checkpoint.state)
+    for name, value in checkpoint.state.items():
+        if value.ndim > 1:
+            with np.errstate(over="ignore"):
+                state[name] = value.astype(np.float16)
+            if np.isinf(state[name]).any() and not np.isinf(value).any():
+                raise WeightsError(f"the tensor {name!r} reaches {np.abs(value).max():g}, float16 only to 65504")
+    return replace(checkpoint, state=state)
 
 
 def check_shapes(got: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -19,6 +19,7 @@ from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO
 
+from leyolo.assets import PACKAGED
 from leyolo.models.config import SIZES, find_size
 from leyolo.weights.checkpoint import WeightsError, sha256_of
 
@@ -75,9 +76,10 @@ def resolve(
 ) -> Path:
     """A local file for ``name_or_path``.
 
-    An existing file is returned as it is. The name of a size ("leyolo-n", "nano", …) gives the official file from the
-    cache, fetched first where it is missing: resumed if it was interrupted before, checked against its known SHA-256,
-    and put in place whole. Any number of processes may ask at the same time; one fetches.
+    An existing file is returned as it is, and so is one inside the package for its name ("leyolo-n-shapes"). The name
+    of a size ("leyolo-n", "nano", …) gives the official file from the cache, fetched first where it is missing: resumed
+    if it was interrupted before, checked against its known SHA-256, and put in place whole. Any number of processes may
+    ask at the same time; one fetches.
 
     progress    called while bytes arrive
     base_url    where the official files lie; https, or http on this machine
@@ -90,6 +92,8 @@ def resolve(
         return path
     if os.path.isdir(path):
         raise WeightsError(f"{path} is a folder, expected a weights file or one of {_known()}")
+    if str(name_or_path) in PACKAGED:
+        return PACKAGED[str(name_or_path)]
     size = find_size(name_or_path) if isinstance(name_or_path, str) else None
     if size is None:
         raise WeightsError(_unknown(str(name_or_path)))
@@ -102,8 +106,12 @@ def resolve(
     return _cached(size, published, progress, base_url, pause)
 
 
+def _names() -> list[str]:
+    return [*(f"leyolo-{size}" for size in SIZES), *PACKAGED]
+
+
 def _known() -> str:
-    return ", ".join(f"leyolo-{size}" for size in SIZES)
+    return ", ".join(_names())
 
 
 def _unknown(name: str) -> str:
@@ -113,7 +121,7 @@ def _unknown(name: str) -> str:
         near = difflib.get_close_matches(Path(name).name, others, n=1)
         hint = f"; did you mean {folder / near[0]}?" if near else ""
         return f"no such file: {name}{hint}"
-    near = difflib.get_close_matches(name.lower(), [f"leyolo-{size}" for size in SIZES], n=1)
+    near = difflib.get_close_matches(name.lower(), _names(), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{name!r} is neither a file nor one of {_known()}{hint}"
 

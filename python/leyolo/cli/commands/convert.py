@@ -16,6 +16,13 @@ def convert(
         Path | None,
         typer.Argument(metavar="[TARGET]", help="Where to write.", show_default="SOURCE with the suffix .safetensors"),
     ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Convolution weights in float16: half the size, computed as before.")
+    ] = False,
+    license: Annotated[
+        str | None,
+        typer.Option("--license", help="Licence of the weights, noted in the file.", show_default="that of SOURCE"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force/--no-force", "-f", help="Replace TARGET if it exists.")] = False,
 ) -> None:
     """Convert weights to safetensors. The file is read by a restricted reader: nothing in it is executed."""
@@ -30,6 +37,10 @@ def convert(
     if path.exists() and not force:
         raise UsageError(f"{path} exists\nTo replace it: --force")
     checkpoint = weights.load(source)
+    if license is not None:
+        checkpoint.metadata["license"] = license
+    if half:
+        checkpoint = weights.halved(checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights.save(path, checkpoint)
     about = f"{checkpoint.num_classes} classes, head {checkpoint.head}"

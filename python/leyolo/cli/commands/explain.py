@@ -42,7 +42,7 @@ def assign(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "--weights", "-m", help="Weights file or name; without: random.", show_default=False),
+        typer.Option("--model", "--weights", "-m", help="Weights file or name.", show_default="leyolo-n-shapes"),
     ] = None,
     assigner: Annotated[
         str | None,

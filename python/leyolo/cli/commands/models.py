@@ -11,7 +11,8 @@ import typer
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """List the model sizes: parameters and multiply-accumulates (80 classes, 640 x 640)."""
+    """List the model sizes: parameters and multiply-accumulates (80 classes, 640 x 640); and the weights inside."""
+    from leyolo.assets import PACKAGED
     from leyolo.cli.console import table
     from leyolo.cli.report import model_rows
 
@@ -24,3 +25,4 @@ def models(
         ("model", "size", "parameters", "GMACs at 640"),
         [(r["name"], r["size"], f"{r['parameters']:,}", f"{r['macs'] / 1e9:.3f}") for r in rows],
     )
+    print(f"\ninside the package: {', '.join(PACKAGED)}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from leyolo.assets import DEFAULT, SAMPLE
 from leyolo.errors import InputError, LeYOLOError, MissingDependencyError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def predict(
             metavar="SOURCE",
             help="Image, video, directory, glob, list file (.txt, .csv), URL, camera number, RTSP address, or - for a "
             "pipe. Also source=...",
-            show_default=False,
+            show_default="without --model: a picture inside the package",
         ),
     ] = None,
     model: Annotated[
@@ -42,7 +43,7 @@ def predict(
             "-m",
             help="Weights file (.pt, .safetensors) or name.",
             rich_help_panel=_MODEL,
-            show_default=False,
+            show_default=DEFAULT,
         ),
     ] = None,
     device: Annotated[
@@ -164,7 +165,8 @@ def predict(
     ] = True,
 ) -> None:
     """Detect objects in pictures, folders, lists, URLs, videos, cameras or a pipe."""
-    if not sources or "" in sources:
+    sources = sources or ([str(SAMPLE)] if model is None else [""])
+    if "" in sources:
         raise UsageError("predict: no source given\nFor example: leyolo predict picture.jpg")
     if format is None and output is not None:
         format = {".csv": "csv", ".json": "coco"}.get(output.suffix.lower(), "jsonl")
@@ -175,7 +177,7 @@ def predict(
     if line_width is not None and line_width < 1:
         raise UsageError(f"--line-width must be at least 1, got {line_width}")
 
-    from leyolo.cli.console import warnings_said
+    from leyolo.cli.console import say, warnings_said
     from leyolo.model import LeYOLO
     from leyolo.predict import sources as reading
     from leyolo.predict.run import run
@@ -196,6 +198,8 @@ def predict(
         batch=batch,
         fast_decode=fast_decode,
     )
+    if model is None and not quiet:
+        say(f"{DEFAULT}, the weights inside the package: they know drawn shapes only (--model names others)")
     source = sources[0] if len(sources) == 1 else sources
     wanted = {
         "picture": format is None if save is None else save,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from leyolo.assets import DEFAULT
+
 _SHOWN = 20
 """Problems of the annotations that are said."""
 
@@ -25,7 +27,7 @@ def val(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=False
+            "--model", "--weights", "-m", help="Weights file (.pt, .safetensors) or name.", show_default=DEFAULT
         ),
     ] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32 or bf16.", show_default="float32")] = None,
