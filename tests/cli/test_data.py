@@ -34,6 +34,25 @@ def test_check_says_what_is_wrong_and_ends_with_4(run: Run, tmp_path: Path) -> N
     assert run("data", "check", "--data", tmp_path / "gone").code == 3
 
 
+def test_numbers_are_written_as_a_whole_or_not_at_all(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_voc(tmp_path / "v", {"a": [CELL]})
+    target = tmp_path / "n.json"
+    target.write_text("before")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert run("data", "stats", "--data", folder, "--json", target).code == 3
+    assert target.read_text() == "before"
+    assert run("data", "stats", "--data", folder, "--json", target).code == 0
+    assert json.loads(target.read_text())["all"]["images"] == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"v", "n.json"}
+
+
 def test_stats(run: Run, tmp_path: Path) -> None:
     folder = write_voc(tmp_path / "v", {"a": [CELL], "b": [CELL, CELL]}, train=["a"], val=["b"])
     done = run("data", "stats", "--data", folder)

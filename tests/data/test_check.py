@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,26 @@ def test_the_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'leyolo\[val\]'"):
         plot_statistics(parts(folder), tmp_path / "stats.png")
+
+
+def test_the_borders_of_the_sizes_are_named_where_no_box_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the middle of the borders, where boxes that are about square lie."""
+    pytest.importorskip("matplotlib")
+    sides = [(x, y) for x in (28, 32, 36, 90, 96, 102, 110) for y in (0.9 * x, x, 1.1 * x)]
+    folder = write_voc(tmp_path / "v", {"a": [("cat", (1, 1, 1 + x, 1 + y)) for x, y in [*sides, (198, 148)]]})
+    kept: list[Any] = []
+    monkeypatch.setattr("leyolo.eval.plots.save_figure", lambda drawn, path: kept.append(drawn))
+    plot_statistics(parts(folder), tmp_path / "stats.png")
+    (drawn,) = kept
+    drawn.draw_without_rendering()
+    axes = drawn.axes[1]
+    points = axes.transData.transform(np.concatenate([each.get_offsets() for each in axes.collections]))
+    labels = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert set(labels) == {"32²", "96²"}
+    for name, place in labels.items():
+        assert axes.bbox.contains(*place.p0), name
+        assert axes.bbox.contains(*place.p1), name
+        assert not any(place.padded(3).contains(*point) for point in points), name
 
 
 def test_real_data(shared: Path) -> None:
