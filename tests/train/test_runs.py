@@ -19,6 +19,7 @@ from leyolo.train import TrainResult, loop, resume
 from leyolo.train import run as run_module
 from leyolo.train.loop import DivergedError
 from leyolo.train.losses import Losses
+from leyolo.train.settings import make
 
 Run = Callable[..., TrainResult]
 TIMES = ("seconds", "images_per_s", "memory_mb")
@@ -245,6 +246,40 @@ def test_folders(run: Run, tmp_path: Path) -> None:
     assert not stale.exists()
     with pytest.raises(InputError, match="there is no run to resume"):
         resume(tmp_path / "nothing", {})
+
+
+def test_runs_that_start_together_have_folders_of_their_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second does all that it does while the first reads its pictures."""
+    read, others = run_module._datasets, []
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(run_module, "_datasets", read)
+        others.append(run(epochs=1, name=None).folder)
+        return read(*arguments)
+
+    monkeypatch.setattr(run_module, "_datasets", slow)
+    assert run(epochs=1, name=None).folder not in others
+
+
+def test_who_makes_the_folder_has_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever only looks whether it is there may look too early."""
+    settings = make({"data": "d", "project": str(tmp_path / "runs")})
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert [run_module._claim(settings) for _ in range(3)] == ["train", "train-2", "train-3"]
+    with pytest.raises(UsageError, match="train exists; pass --exist-ok"):
+        run_module._claim(settings.changed(name="train"))
+    assert run_module._claim(settings.changed(name="train", exist_ok=True)) == "train"
+    (tmp_path / "file").touch()
+    for changes, message in (({"project": str(tmp_path / "file")}, "cannot be made"), ({}, "it is no folder")):
+        taken = settings.changed(**{"project": str(tmp_path), "name": "file", "exist_ok": True, **changes})
+        with pytest.raises(UsageError, match=message):
+            run_module._claim(taken)
+
+
+def test_a_run_that_cannot_start_leaves_no_folder(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gone"):
+        run(data=str(tmp_path / "gone"), name=None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_plain_and_fused_operators_start_alike(run: Run) -> None:

@@ -110,9 +110,9 @@ def items(source: Any, options: Options) -> Iterator[Item]:
     return _items(source, options, numbers)
 
 
-def of_file(path: str | os.PathLike[str]) -> Item:
+def of_file(path: str | Path) -> Item:
     """The picture in a file, whatever the file is called: not the list, video or pattern that a name may stand for."""
-    return _encoded(os.fspath(path), lambda: read_file(path), from_file=True)
+    return _encoded(str(path), lambda: read_file(path), from_file=True)
 
 
 def _items(source: Any, options: Options, numbers: Iterator[int]) -> Iterator[Item]:
