@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from annotated import ANNOTATION, write_coco, write_voc, write_yolo
-from leyolo.data import read
+from leyolo.data import DataError, read
 from leyolo.data.check import check, parts, plot_statistics, statistics
 from leyolo.data.splits import splits
 from leyolo.errors import MissingDependencyError
@@ -46,6 +46,20 @@ def test_check_reads_all_splits_and_pictures(tmp_path: Path) -> None:
     assert [str(p) for p in val.problems] == ["val: picture c.jpg: is the same file as a.jpg of train"]
     (alone,) = check(folder, split="val")
     assert alone.problems == ()
+
+
+def test_one_folder_of_pictures_is_not_two_splits(tmp_path: Path) -> None:
+    line = "0 .5 .5 .2 .2"
+    folder = write_yolo(tmp_path, {"train": {"a": line}, "val": {"b": line}})
+    names = [name for name, _ in parts(folder, images=folder / "images")]
+    assert names == ["train", "val"]
+    assert [name for name, _ in parts(folder, images=folder / "images" / "train")] == ["all"]
+    (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a]\n")
+    assert len(parts(folder)) == 2
+    with pytest.raises(DataError, match="train and val would both be its pictures"):
+        parts(folder, images=folder / "images" / "train")
+    ((_, alone),) = parts(folder, split="train", images=folder / "images" / "train")
+    assert [image.id for image in alone.images] == ["a"]
 
 
 def test_statistics(tmp_path: Path) -> None:

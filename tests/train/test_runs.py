@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from annotated import write_yolo
 from leyolo import LeYOLO, weights
 from leyolo.errors import InputError, UsageError
-from leyolo.train import TrainResult, loop, resume
+from leyolo.train import TrainResult, loop, resume, train
 from leyolo.train import run as run_module
 from leyolo.train.loop import DivergedError
 from leyolo.train.losses import Losses
@@ -224,6 +225,40 @@ def test_data_without_lists_is_not_validated_on(run: Run, tmp_path: Path) -> Non
     description.write_text(f"path: {tmp_path}/yolo\ntrain: images\nval: pictures\nnames: [a]\n")
     with pytest.raises(InputError, match="pictures"):
         run(data=str(description), epochs=1, name="named")
+
+
+def test_pictures_elsewhere_are_not_validated_on_by_mistake(tmp_path: Path) -> None:
+    """With --images alone: the same folder may not stand for both lists."""
+    line = "0 0.5 0.5 0.5 0.5"
+    data = write_yolo(tmp_path / "y", {"train": {"a": line}, "val": {"b": line}})
+    pictures = data / "images"
+
+    def found(**options: Any) -> list[str | None]:
+        places = {name: str(path) for name, path in {"data": data, **options}.items()}
+        both = run_module._datasets(make(places), None)
+        return ["".join(str(image.id) for image in each.images) if each else None for each in both]
+
+    assert found() == ["a", "b"]
+    assert found(images=pictures) == ["a", "b"]
+    assert found(images=pictures / "train") == ["a", "b"]
+    assert found(images=pictures / "train", val_images=pictures / "val") == ["a", "b"]
+    one = write_yolo(tmp_path / "z", {"": {"c": line}})
+    assert found(data=one, images=one / "images") == ["c", None]
+    assert found(data=one, val_data=one, images=one / "images") == ["c", "c"], "asked for"
+    (tmp_path / "data.yaml").write_text("train: y/images/train\nval: y/images/val\nnames: [a]\n")
+    for options in ({"data": tmp_path / "data.yaml"}, {"data": one, "val_data": data}):
+        with pytest.raises(UsageError, match=r"would be the same\nSay with --val-images"):
+            found(images=pictures / "train", **options)
+        assert found(images=pictures / "train", val_images=pictures / "val", **options) == ["a", "b"]
+
+
+def test_dirty_annotations_are_said(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {"a": "0 0.5 0.5 0.5 0.5\n0 nan 0.5 0.5 0.5", "b": ""}
+    data = write_yolo(tmp_path / "y", {"train": lines, "val": lines})
+    train(make({"data": str(data), "project": str(tmp_path), "epochs": 1, "imgsz": 64, "plots": False}), "n")
+    said = capsys.readouterr().err
+    for name in ("train", "val"):
+        assert f"note: {name}: 1 problems; leyolo data check names them\n" in said
 
 
 def test_without_validation_the_last_weights_are_the_best(run: Run) -> None:

@@ -30,13 +30,15 @@ def parts(data: str | Path, *, split: str | None = None, images: str | Path | No
     """The splits of a dataset, all with the classes of the first; ``split``: that one alone.
 
     Raises:
-        DataError: there is no such split, or nothing in it.
+        DataError: there is no such split, nothing in it, or the same in two, since ``images`` is the folder of one.
     """
-    wanted = [split] if split else splits(data)
+    wanted = [split] if split else splits(data, images)
     found: list[tuple[str, Dataset]] = []
     for name in wanted:
         names = found[0][1].names if found else None
         found.append((name, read(data, split=name, images=images, names=names)))
+        if images is not None and len(found) > 1 and found[0][1].has_pictures_of(found[-1][1]):
+            raise DataError(f"{images}: {wanted[0]} and {name} would both be its pictures; say which with --split")
     return found
 
 

@@ -139,6 +139,9 @@ def _run(
     job = _job(settings, group, network, data, metadata, saved, quiet)
     try:
         job.log.line(_introduction(job))
+        for name, dataset in (("train", job.data), ("val", job.val_data)):
+            if dataset is not None and dataset.problems:
+                job.log.line(f"note: {name}: {len(dataset.problems)} problems; leyolo data check names them")
         draws = settings.plots and group.leads
         if draws:
             draw_data(job)
@@ -267,10 +270,20 @@ def _datasets(settings: Settings, names: Sequence[str] | None) -> tuple[Dataset,
     if settings.val == 0:
         return data, None
     require_engine()  # before work that would be lost without it
-    if settings.val_data is None and "val" not in splits(settings.data):
-        return data, None  # data without lists is learnt from as a whole, and to find it again proves nothing
     images = settings.val_images or settings.images
-    return data, read(settings.val_data or settings.data, split="val", images=images, names=data.names)
+    if settings.val_data is None and settings.val_images is None:
+        # A folder that --images names may hold the pictures to learn from alone.
+        places = [place for place in (settings.images, None) if "val" in splits(settings.data, place)]
+        if not places:
+            return data, None  # data that is not split is learnt from as a whole, and to find it again proves nothing
+        images = places[0]
+    val_data = read(settings.val_data or settings.data, split="val", images=images, names=data.names)
+    if images is not None and settings.val_data != settings.data and val_data.has_pictures_of(data):
+        raise UsageError(
+            f"{images}: the {len(data)} pictures to learn from are in it, and those to validate on would be the same\n"
+            "Say with --val-images where those are, or --val 0"
+        )
+    return data, val_data
 
 
 def _absolute(settings: Settings) -> Settings:
