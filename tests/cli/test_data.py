@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from annotated import write_coco, write_voc
+from leyolo.data.augment import Augment
 
 Run = Callable[..., Any]
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 CELL = ("cell", (0, 0, 48, 32))
 
 
@@ -34,6 +38,25 @@ def test_check_says_what_is_wrong_and_ends_with_4(run: Run, tmp_path: Path) -> N
     assert run("data", "check", "--data", tmp_path / "gone").code == 3
 
 
+def test_numbers_are_written_as_a_whole_or_not_at_all(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_voc(tmp_path / "v", {"a": [CELL]})
+    target = tmp_path / "n.json"
+    target.write_text("before")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert run("data", "stats", "--data", folder, "--json", target).code == 3
+    assert target.read_text() == "before"
+    assert run("data", "stats", "--data", folder, "--json", target).code == 0
+    assert json.loads(target.read_text())["all"]["images"] == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"v", "n.json"}
+
+
 def test_stats(run: Run, tmp_path: Path) -> None:
     folder = write_voc(tmp_path / "v", {"a": [CELL], "b": [CELL, CELL]}, train=["a"], val=["b"])
     done = run("data", "stats", "--data", folder)
@@ -44,6 +67,29 @@ def test_stats(run: Run, tmp_path: Path) -> None:
     assert json.loads(done.out)["val"]["classes"] == {"cell": {"objects": 2, "images": 1}}
     assert (tmp_path / "plot.png").stat().st_size > 1000
     assert run("data", "stats", "--data", folder, "--plot=no/such/plot.png").code == 2
+
+
+def test_what_the_docs_say_is_what_comes(run: Run, shared: Path) -> None:
+    text = DOCS.read_text()
+    data = shared / "data" / "bccd"
+    for command in ("check", "stats"):
+        block = re.search(rf"^\$ leyolo data {command} .*\n((?:.*\n)*?)```", text, re.MULTILINE)
+        assert block is not None
+        done = run("data", command, "--data", data)
+        assert block[1] == done.out + done.err
+
+
+def test_the_documented_defaults_are_those_of_training() -> None:
+    from leyolo.train.settings import make
+
+    values = make({"data": "d"}).to_json()
+    rows = re.findall(r"^\|[ \d]*\| (`--[^|]*) \| ([^|]*) \|", DOCS.read_text(), re.MULTILINE)
+    said = {}
+    for options, defaults in rows:
+        names = [name.replace("-", "_") for name in re.findall(r"`--([\w-]+)`", options)]
+        said |= dict(zip(names, map(float, defaults.split(",")), strict=True))
+    assert said == {name: values[name] for name in said}
+    assert set(said) == {field.name for field in fields(Augment)} | {"close_mosaic"}
 
 
 def test_shapes(run: Run, tmp_path: Path) -> None:

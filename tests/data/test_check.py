@@ -6,13 +6,14 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from annotated import ANNOTATION, write_coco, write_voc, write_yolo
-from leyolo.data import read
+from leyolo.data import DataError, read
 from leyolo.data.check import check, parts, plot_statistics, statistics
 from leyolo.data.splits import splits
 from leyolo.errors import MissingDependencyError
@@ -47,6 +48,20 @@ def test_check_reads_all_splits_and_pictures(tmp_path: Path) -> None:
     assert alone.problems == ()
 
 
+def test_one_folder_of_pictures_is_not_two_splits(tmp_path: Path) -> None:
+    line = "0 .5 .5 .2 .2"
+    folder = write_yolo(tmp_path, {"train": {"a": line}, "val": {"b": line}})
+    names = [name for name, _ in parts(folder, images=folder / "images")]
+    assert names == ["train", "val"]
+    assert [name for name, _ in parts(folder, images=folder / "images" / "train")] == ["all"]
+    (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a]\n")
+    assert len(parts(folder)) == 2
+    with pytest.raises(DataError, match="train and val would both be its pictures"):
+        parts(folder, images=folder / "images" / "train")
+    ((_, alone),) = parts(folder, split="train", images=folder / "images" / "train")
+    assert [image.id for image in alone.images] == ["a"]
+
+
 def test_statistics(tmp_path: Path) -> None:
     annotations = [
         ANNOTATION,
@@ -73,6 +88,26 @@ def test_the_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'leyolo\[val\]'"):
         plot_statistics(parts(folder), tmp_path / "stats.png")
+
+
+def test_the_borders_of_the_sizes_are_named_where_no_box_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the middle of the borders, where boxes that are about square lie."""
+    pytest.importorskip("matplotlib")
+    sides = [(x, y) for x in (28, 32, 36, 90, 96, 102, 110) for y in (0.9 * x, x, 1.1 * x)]
+    folder = write_voc(tmp_path / "v", {"a": [("cat", (1, 1, 1 + x, 1 + y)) for x, y in [*sides, (198, 148)]]})
+    kept: list[Any] = []
+    monkeypatch.setattr("leyolo.eval.plots.save_figure", lambda drawn, path: kept.append(drawn))
+    plot_statistics(parts(folder), tmp_path / "stats.png")
+    (drawn,) = kept
+    drawn.draw_without_rendering()
+    axes = drawn.axes[1]
+    points = axes.transData.transform(np.concatenate([each.get_offsets() for each in axes.collections]))
+    labels = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert set(labels) == {"32²", "96²"}
+    for name, place in labels.items():
+        assert axes.bbox.contains(*place.p0), name
+        assert axes.bbox.contains(*place.p1), name
+        assert not any(place.padded(3).contains(*point) for point in points), name
 
 
 def test_real_data(shared: Path) -> None:

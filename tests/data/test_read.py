@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annotated import ANNOTATION, write_coco, write_picture, write_yolo
+from annotated import ANNOTATION, Objects, write_coco, write_picture, write_voc, write_yolo
 from leyolo.data import DataError, Dataset, cache, read
 from leyolo.data.builder import Builder
 from leyolo.data.dataset import PER_BOX, joined
@@ -106,6 +106,34 @@ def test_what_has_no_format_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=name):
         read(tmp_path / name, split="val")
+
+
+def unsplit(kind: str, folder: Path) -> Path:
+    """Two pictures, in a form that is not split."""
+    if kind == "coco":
+        return write_coco(folder)
+    pictures: dict[str, Objects] = {"a": [("cat", (1, 2, 30, 40))], "b": []}
+    if kind == "voc":
+        return write_voc(folder, pictures)
+    if kind == "voc list":
+        return write_voc(folder, pictures, mine=["a", "b"]) / "ImageSets" / "Main" / "mine.txt"
+    yolo = write_yolo(folder, {"": {"a": "0 .5 .5 .2 .2", "b": ""}})
+    (folder / "list.txt").write_text("images/a.jpg\nimages/b.jpg\n")
+    return yolo if kind == "yolo" else yolo / "list.txt"
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "voc list", "yolo", "yolo list"])
+def test_what_is_not_split_has_no_other_name(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(exist_ok=kind == "coco")
+    path = unsplit(kind, tmp_path / "d")
+    assert [len(read(path, split=split)) for split in ("train", "val", "test", "all")] == [2] * 4
+    with pytest.raises(DataError, match=r"has no 'vla': it is not split.* Did you mean 'val'\?"):
+        read(path, split="vla")
+    # Under a yaml it may have any name.
+    (tmp_path / "data.yaml").write_text(f"mine: {path.relative_to(tmp_path)}\nnames: [tvmonitor, person, cat]\n")
+    assert len(read(tmp_path, split="mine")) == 2
+    with pytest.raises(DataError, match="has no 'nc'"):
+        read(tmp_path, split="nc")
 
 
 def test_pictures_elsewhere(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_values_and_lists(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_lists_is_one_split(tmp_path: Path) -> None:
-    assert len(read(write_voc(tmp_path / "v", {"b": [DOG], "a": [CAT]}), split="anything")) == 2
+    assert len(read(write_voc(tmp_path / "v", {"b": [DOG], "a": [CAT]}), split="test")) == 2
 
 
 def test_xml_beside_pictures(tmp_path: Path) -> None:

@@ -52,6 +52,49 @@ def test_layouts(tmp_path: Path) -> None:
     assert [str(p) for p in data.problems] == ["list.txt: file: names 1 pictures twice, they are taken once"]
 
 
+def test_splits_of_every_layout(tmp_path: Path) -> None:
+    """None of them may be taken for a whole: training would learn what it is validated on."""
+    for folder, train, val in (
+        ("one", "images/train/", "images/val/"),
+        ("two", "train/images/", "valid/images/"),
+        ("three", "train/", "validation/"),
+    ):
+        for stem, place in (("a", train), ("b", val), ("c", val)):
+            picture = write_picture(tmp_path / folder / place / f"{stem}.jpg")
+            label = tmp_path / folder / place.replace("images", "labels") / f"{stem}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text(LINE)
+        assert splits(tmp_path / folder) == ["train", "val"], folder
+        found = [[image.id for image in read(tmp_path / folder, split=split).images] for split in ("train", "val")]
+        assert found == [["a"], ["b", "c"]], folder
+        assert splits(picture.parent) == ["all"]
+        with pytest.raises(DataError, match="has no split 'test', but train, val"):
+            read(tmp_path / folder, split="test")
+    assert splits(tmp_path / "one" / "images") == ["train", "val"]
+
+
+def test_pictures_elsewhere(tmp_path: Path) -> None:
+    """With a folder for each split, or as a whole."""
+    here = write_yolo(tmp_path / "here", {"train": {"a": LINE}, "val": {"b": LINE}})
+    there = write_yolo(tmp_path / "there", {"train": {"c": LINE}, "val": {"d": LINE, "e": LINE}}) / "images"
+
+    def ids(split: str, images: Path) -> list[Any]:
+        return [image.id for image in read(here, split=split, images=images).images]
+
+    assert (ids("train", there), ids("val", there), ids("val", there / "train")) == (["c"], ["d", "e"], ["c"])
+    assert (splits(here, there), splits(here, there / "train")) == (["train", "val"], ["all"])
+    with pytest.raises(DataError, match="images has no split 'test', but train, val"):
+        ids("test", there)
+    (tmp_path / "list.txt").write_text("train/c.jpg\nval/d.jpg\n")
+    assert [image.id for image in read(tmp_path / "list.txt", split="val", images=there).images] == ["c", "d"]
+
+
+def test_an_empty_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"list\.txt: no picture in it"):
+        read(tmp_path / "list.txt", split="val")
+
+
 def test_a_polygon_becomes_its_box(tmp_path: Path) -> None:
     data = read(write_yolo(tmp_path, {"val": {"a": "1 0.4 0.3 0.6 0.4 0.5 0.5"}}), split="val")
     assert data.boxes.tolist() == [pytest.approx(BOX, abs=1e-4)]
@@ -93,7 +136,9 @@ def test_pictures_without_any_label_are_refused(tmp_path: Path) -> None:
     write_picture(tmp_path / "images" / "a.jpg")
     with pytest.raises(DataError, match=r"none of its 1 pictures has a label; expected them in .*labels"):
         read(tmp_path, split="val")
-    assert len(read(tmp_path, split="val", names=("cat",))) == 1
+    data = read(tmp_path, split="val", names=("cat",))  # may be background, but is worth a line
+    assert (len(data), [p.costs for p in data.problems]) == (1, ["nothing"])
+    assert "none of its 1 pictures has a label; expected them in" in str(data.problems[0])
 
 
 def describe(folder: Path, **content: Any) -> Path:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from leyolo import weights
-from leyolo.errors import MissingDependencyError
+from leyolo.errors import MissingDependencyError, UsageError
 from leyolo.nn import BatchNorm, ConvBNAct
 from leyolo.train import distributed
 from leyolo.train.distributed import Group, ProcessError, SharedBatchNorm, joined, share_batch_norm
@@ -138,6 +138,31 @@ def test_alone_nothing_is_exchanged() -> None:
     group.align([value])
     network = nn.Linear(1, 1)
     assert group.wrap(network, sync_bn=True) is network
+
+
+def test_what_the_leading_process_does_all_have_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone makes the run's folder; where it cannot, no one waits for it."""
+    said: list[object] = []
+
+    def leads() -> str:
+        said.append("made")
+        return "train-2"
+
+    def fails() -> str:
+        raise UsageError("train exists")
+
+    cpu = torch.device("cpu")
+    for work, expected in ((leads, "train-2"), (fails, None)):
+        heard: list[object] = []
+        monkeypatch.setattr(Group, "gather", lambda group, value, heard=heard: heard.append(value) or heard[:1])
+        for rank in (0, 1):
+            if expected is None:
+                with pytest.raises(UsageError, match="train exists"):
+                    Group(rank, 2, cpu).led(work)
+            else:
+                assert Group(rank, 2, cpu).led(work) == expected
+        assert heard[1] is None
+    assert said == ["made"]
 
 
 def test_shared_batch_norm_of_one_process_is_torchs(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
+from annotated import write_yolo
 from leyolo import LeYOLO, weights
 from leyolo.errors import InputError, UsageError
-from leyolo.train import TrainResult, loop, resume
+from leyolo.train import TrainResult, loop, resume, train
 from leyolo.train import run as run_module
 from leyolo.train.loop import DivergedError
 from leyolo.train.losses import Losses
+from leyolo.train.settings import make
 
 Run = Callable[..., TrainResult]
 TIMES = ("seconds", "images_per_s", "memory_mb")
@@ -225,6 +227,40 @@ def test_data_without_lists_is_not_validated_on(run: Run, tmp_path: Path) -> Non
         run(data=str(description), epochs=1, name="named")
 
 
+def test_pictures_elsewhere_are_not_validated_on_by_mistake(tmp_path: Path) -> None:
+    """With --images alone: the same folder may not stand for both lists."""
+    line = "0 0.5 0.5 0.5 0.5"
+    data = write_yolo(tmp_path / "y", {"train": {"a": line}, "val": {"b": line}})
+    pictures = data / "images"
+
+    def found(**options: Any) -> list[str | None]:
+        places = {name: str(path) for name, path in {"data": data, **options}.items()}
+        both = run_module._datasets(make(places), None)
+        return ["".join(str(image.id) for image in each.images) if each else None for each in both]
+
+    assert found() == ["a", "b"]
+    assert found(images=pictures) == ["a", "b"]
+    assert found(images=pictures / "train") == ["a", "b"]
+    assert found(images=pictures / "train", val_images=pictures / "val") == ["a", "b"]
+    one = write_yolo(tmp_path / "z", {"": {"c": line}})
+    assert found(data=one, images=one / "images") == ["c", None]
+    assert found(data=one, val_data=one, images=one / "images") == ["c", "c"], "asked for"
+    (tmp_path / "data.yaml").write_text("train: y/images/train\nval: y/images/val\nnames: [a]\n")
+    for options in ({"data": tmp_path / "data.yaml"}, {"data": one, "val_data": data}):
+        with pytest.raises(UsageError, match=r"would be the same\nSay with --val-images"):
+            found(images=pictures / "train", **options)
+        assert found(images=pictures / "train", val_images=pictures / "val", **options) == ["a", "b"]
+
+
+def test_dirty_annotations_are_said(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {"a": "0 0.5 0.5 0.5 0.5\n0 nan 0.5 0.5 0.5", "b": ""}
+    data = write_yolo(tmp_path / "y", {"train": lines, "val": lines})
+    train(make({"data": str(data), "project": str(tmp_path), "epochs": 1, "imgsz": 64, "plots": False}), "n")
+    said = capsys.readouterr().err
+    for name in ("train", "val"):
+        assert f"note: {name}: 1 problems; leyolo data check names them\n" in said
+
+
 def test_without_validation_the_last_weights_are_the_best(run: Run) -> None:
     result = run(epochs=2)
     assert result.best_epoch == 0
@@ -245,6 +281,40 @@ def test_folders(run: Run, tmp_path: Path) -> None:
     assert not stale.exists()
     with pytest.raises(InputError, match="there is no run to resume"):
         resume(tmp_path / "nothing", {})
+
+
+def test_runs_that_start_together_have_folders_of_their_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second does all that it does while the first reads its pictures."""
+    read, others = run_module._datasets, []
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(run_module, "_datasets", read)
+        others.append(run(epochs=1, name=None).folder)
+        return read(*arguments)
+
+    monkeypatch.setattr(run_module, "_datasets", slow)
+    assert run(epochs=1, name=None).folder not in others
+
+
+def test_who_makes_the_folder_has_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever only looks whether it is there may look too early."""
+    settings = make({"data": "d", "project": str(tmp_path / "runs")})
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert [run_module._claim(settings) for _ in range(3)] == ["train", "train-2", "train-3"]
+    with pytest.raises(UsageError, match="train exists; pass --exist-ok"):
+        run_module._claim(settings.changed(name="train"))
+    assert run_module._claim(settings.changed(name="train", exist_ok=True)) == "train"
+    (tmp_path / "file").touch()
+    for changes, message in (({"project": str(tmp_path / "file")}, "cannot be made"), ({}, "it is no folder")):
+        taken = settings.changed(**{"project": str(tmp_path), "name": "file", "exist_ok": True, **changes})
+        with pytest.raises(UsageError, match=message):
+            run_module._claim(taken)
+
+
+def test_a_run_that_cannot_start_leaves_no_folder(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gone"):
+        run(data=str(tmp_path / "gone"), name=None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_plain_and_fused_operators_start_alike(run: Run) -> None:

@@ -72,6 +72,15 @@ def test_it_is_what_val_says(pictures: Path, talkative: Checkpoint, tmp_path: Pa
     )
 
 
+def test_a_picture_is_read_whatever_its_name(draw: Any, talkative: Checkpoint, tmp_path: Path) -> None:
+    path = draw(tmp_path / "some", 2)
+    settings, alone = make({"data": str(path), "imgsz": 128}), Group(0, 1, torch.device("cpu"))
+    expected = validate(talkative, read(path, split="val"), settings, alone)
+    (tmp_path / "some" / "001.png").rename(tmp_path / "some" / "001.txt")
+    path.write_text(path.read_text().replace("001.png", "001.txt"))
+    assert validate(talkative, read(path, split="val"), settings, alone) == pytest.approx(expected, abs=0, nan_ok=True)
+
+
 def test_a_picture_that_went_away_is_said(draw: Any, talkative: Checkpoint, tmp_path: Path) -> None:
     path = draw(tmp_path / "some", 2)
     data = read(path, split="val")

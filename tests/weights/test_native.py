@@ -105,6 +105,25 @@ def test_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    for text in (b"new", b"newer"):
+        native.write_atomically(tmp_path / "link", text)
+        assert (tmp_path / "file").read_bytes() == text
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    """Root could do that to /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    native.write_atomically(tmp_path / "pipe", b"through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     weights.save(tmp_path / "a", _checkpoint(num_classes=1))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leyolo.errors import UsageError
+from leyolo.weights.native import write_atomically
 
 
 def checked(target: str | None, option: str = "--json") -> str | None:
@@ -22,9 +23,9 @@ def checked(target: str | None, option: str = "--json") -> str | None:
 
 
 def write(numbers: dict[str, Any], target: str) -> None:
-    """JSON to a file, or to stdout for "-"."""
+    """JSON to a file, as a whole or not at all, or to stdout for "-"."""
     text = json.dumps(numbers, indent=2) + "\n"
     if target == "-":
         sys.stdout.write(text)
     else:
-        Path(target).write_text(text, encoding="utf-8")
+        write_atomically(Path(target), text.encode())

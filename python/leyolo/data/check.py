@@ -30,13 +30,15 @@ def parts(data: str | Path, *, split: str | None = None, images: str | Path | No
     """The splits of a dataset, all with the classes of the first; ``split``: that one alone.
 
     Raises:
-        DataError: there is no such split, or nothing in it.
+        DataError: there is no such split, nothing in it, or the same in two, since ``images`` is the folder of one.
     """
-    wanted = [split] if split else splits(data)
+    wanted = [split] if split else splits(data, images)
     found: list[tuple[str, Dataset]] = []
     for name in wanted:
         names = found[0][1].names if found else None
         found.append((name, read(data, split=name, images=images, names=names)))
+        if images is not None and len(found) > 1 and found[0][1].has_pictures_of(found[-1][1]):
+            raise DataError(f"{images}: {wanted[0]} and {name} would both be its pictures; say which with --split")
     return found
 
 
@@ -153,13 +155,16 @@ def plot_statistics(datasets: Sequence[tuple[str, Dataset]], path: Path) -> None
         crowding.hist(counts, bins=np.arange(0, counts.max() + 2) - 0.5, histtype="step", linewidth=1.5, label=split)
     balance.set_xticks(np.arange(len(names)), names, rotation=60, ha="right")
     balance.set(ylabel="objects", title="Classes")
+    boxes.set(xscale="log", yscale="log", xlabel="width, px", ylabel="height, px", title="Boxes")
+    most = 1.3 * max(1.0, *(float(dataset.annotated[:, 2:].max(initial=1)) for _, dataset in datasets))
+    boxes.set(xlim=(1, most), ylim=(1, most))
     for side in (32, 96):  # COCO's borders between small, medium and large
         sweep = np.geomspace(1, 4096, 50)
         boxes.plot(sweep, side**2 / sweep, color="0.6", linewidth=1)
-        boxes.annotate(f"{side}²", (side, side), color="0.4")
-    boxes.set(xscale="log", yscale="log", xlabel="width, px", ylabel="height, px", title="Boxes")
-    most = max(1.0, *(float(dataset.annotated[:, 2:].max(initial=1)) for _, dataset in datasets))
-    boxes.set(xlim=(1, 1.3 * most), ylim=(1, 1.3 * most))
+        # At its lower end, since boxes that are so much wider than high are rare; in the middle most of them lie.
+        end = min(most, side**2) / 1.4
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        boxes.annotate(f"{side}²", (end, side**2 / end), color="0.4", ha="center", va="center", bbox=paper)
     crowding.set(xlabel="objects in a picture", ylabel="pictures", title="Density")
     crowding.legend()
     save_figure(drawn, path)

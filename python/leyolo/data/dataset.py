@@ -99,6 +99,10 @@ class Dataset:
         kept = ~(self.crowd[rows] | self.duplicate[rows])
         return self.boxes[rows][kept], self.labels[rows][kept]
 
+    def has_pictures_of(self, other: Dataset) -> bool:
+        """Whether both have the same pictures, in whatever order."""
+        return {image.path for image in self.images} == {image.path for image in other.images}
+
     def subset(self, positions: Sequence[int]) -> Dataset:
         """The pictures at these positions, in this order."""
         rows = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in positions]

@@ -13,6 +13,7 @@ from leyolo.errors import MissingDependencyError
 
 MAX_BYTES = 1 << 20
 _SPLITS = ("train", "val", "test")
+_OTHER_KEYS = ("path", "names", "nc", "images")
 _NOTHING = ("", "~", "null")
 
 
@@ -37,7 +38,7 @@ def read_description(
     content = _content(path)
     root = _root(path, content)
     numbered = _names(path, content)
-    entries = content.get(split)
+    entries = None if split in _OTHER_KEYS else content.get(split)
     if entries is None:
         there = ", ".join(key for key in _SPLITS if content.get(key)) or "no split at all"
         raise DataError(f"{path} has no {split!r}, but {there}")

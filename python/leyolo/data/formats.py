@@ -8,13 +8,42 @@ from pathlib import Path
 from leyolo.data.builder import Builder
 from leyolo.data.coco import read_coco
 from leyolo.data.dataset import DataError, Dataset
-from leyolo.data.voc import is_voc, read_voc
-from leyolo.data.yolo import read_yolo
+from leyolo.data.voc import is_voc, read_voc, voc_splits
+from leyolo.data.yolo import read_yolo, yolo_splits
+from leyolo.errors import nearest
 
 KNOWN = (
     "a COCO json, a VOC folder (Annotations/, JPEGImages/), a YOLO folder (images/, labels/), "
     "a .txt list of pictures, or a yaml that names any of them"
 )
+
+WHOLE = ("train", "val", "test", "all")
+"""The splits of data that is not split: each is the whole of it."""
+
+
+def known_splits(path: Path, images: Path | None, *more: str) -> list[str]:
+    """The splits of annotations of any format but yaml, none of a COCO json or a list.
+
+    Args:
+        images: as for :func:`leyolo.data.read`. more: names that count as splits too, if the data has them.
+    """
+    if not path.is_dir():
+        return []
+    return voc_splits(path) if is_voc(path) else yolo_splits(images or path, *more)
+
+
+def check_split(path: Path, split: str, images: Path | None) -> None:
+    """Of data that is not split, a name that nobody gives a whole may be a mistyped one.
+
+    Raises:
+        DataError: it is.
+    """
+    if split not in WHOLE and path.exists() and not known_splits(path, images, split):
+        there = ", ".join(WHOLE)
+        raise DataError(
+            f"{path} has no {split!r}: it is not split, and taken as a whole under each of {there}."
+            f"{nearest(split, WHOLE)}"
+        )
 
 
 def read_one(

@@ -10,7 +10,7 @@ from leyolo.data import cache
 from leyolo.data.builder import Builder
 from leyolo.data.dataset import DataError, Dataset
 from leyolo.data.describe import read_description
-from leyolo.data.formats import read_one
+from leyolo.data.formats import check_split, read_one
 
 _DESCRIPTIONS = (".yaml", ".yml")
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -31,15 +31,15 @@ def read(
 
     Args:
         data: a COCO json, a VOC folder, a YOLO folder or list, or a yaml that names any of them.
-        split: ``"train"``, ``"val"``, ``"test"`` or another that the data has. A COCO json is a split itself, and so is
-            a folder without splits.
-        images: folder of the pictures, where it is not the usual one.
+        split: ``"train"``, ``"val"``, ``"test"`` or another that the data has. Data that is not split (a COCO json, a
+            list, a folder without either) is taken as a whole under these three, and as ``"all"``.
+        images: folder of the pictures, where it is not the usual one; of YOLO's, with a folder for each split or none.
         names: the classes to read, in this order, as for the validation data of a model that has been trained on them;
             None: those of the data.
         keep_unreadable: keeps pictures that cannot be decoded, for an evaluation that counts their objects as missed.
 
     Raises:
-        DataError: there is no dataset, or no picture in it that can be read.
+        DataError: there is no dataset, no such split, or no picture in it that can be read.
         MissingDependencyError: VOC and yaml need a package that is not here; the text says how to install it.
     """
     path = Path(data).absolute()
@@ -54,8 +54,11 @@ def read(
         started = time.time_ns()
         builder = Builder(keep_unreadable=keep_unreadable)
         path = described(path)
-        reader = read_description if path.suffix.lower() in _DESCRIPTIONS else read_one
-        dataset = reader(path, builder, split=split, images=folder, names=names)
+        if path.suffix.lower() in _DESCRIPTIONS:
+            dataset = read_description(path, builder, split=split, images=folder, names=names)
+        else:
+            check_split(path, split, folder)
+            dataset = read_one(path, builder, split=split, images=folder, names=names)
         cache.save(kept, dataset, builder.sources, started)
     return dataset
 

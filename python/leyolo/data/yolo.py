@@ -29,9 +29,10 @@ def read_yolo(
 
     Args:
         source: a folder with ``images/`` and ``labels/`` (with or without a folder for each split, or below a folder
-            for each split), a folder of pictures, or a ``.txt`` list of pictures, relative to the list.
+            for each split), a folder of pictures (or of a folder for each split), or a ``.txt`` list of pictures,
+            relative to the list.
         split: which of the folders.
-        images: folder of the pictures, instead.
+        images: folder of the pictures instead of the source, or where those of a list are.
         names: the classes to read, in this order; None: all.
         numbered: the names of the class numbers; None: those of a ``classes.txt``, else ``names``, else the numbers.
 
@@ -43,20 +44,27 @@ def read_yolo(
         DataError: there is no such folder, or no picture that can be read.
     """
     builder.sources.append(source)
-    paths = _listed(source, builder) if source.is_file() else _found(images or _images(source, split), builder)
+    if source.is_file():
+        paths = _listed(source, images or source.parent, builder)
+    else:
+        paths = _found(_images(images or source, split), builder)
     root = source.parent if source.is_file() else source
     known = numbered or _named(root, builder) or names
     classes = None if known is None else _labels(known, known if names is None else names)
     labels: list[int] = []
+    labelled = False
     for path, id in zip(paths, _ids(paths), strict=True):
         file = _label_file(path)
         builder.sources.append(file)
         picture = builder.picture(file, path, id, name=path.name)
         if picture is not None and file.is_file():
+            labelled = True
             labels += add_boxes(builder, file, picture, known, classes)
+    missing = f"none of its {len(paths)} pictures has a label; expected them in {_label_file(paths[0]).parent}"
     if known is None and not labels:
-        expected = _label_file(paths[0])
-        raise DataError(f"{source}: none of its {len(paths)} pictures has a label; expected them in {expected.parent}")
+        raise DataError(f"{source}: {missing}")
+    if not labelled:
+        builder.problem(source, "labels", missing)
     if known is None or classes is None:
         known = [str(label) for label in range(max(labels) + 1)]
         return builder.build(source, known, range(len(known)))
@@ -89,14 +97,19 @@ def _images(folder: Path, split: str) -> Path:
     return folder / "images" if (folder / "images").is_dir() else folder
 
 
-def yolo_splits(folder: Path) -> list[str]:
-    return [split for split in _SPELLINGS if _split_folder(folder, split)]
+def yolo_splits(folder: Path, *more: str) -> list[str]:
+    """The usual splits that a folder has, and those of ``more``."""
+    return [split for split in dict.fromkeys((*_SPELLINGS, *more)) if _split_folder(folder, split)]
 
 
 def _split_folder(folder: Path, split: str) -> Path | None:
-    names = _SPELLINGS.get(split, (split,))
-    candidates = (place for name in names for place in (folder / "images" / name, folder / name / "images"))
-    return next((place for place in candidates if place.is_dir()), None)
+    for name in _SPELLINGS.get(split, (split,)):
+        for place in (folder / "images" / name, folder / name / "images"):
+            if place.is_dir():
+                return place
+        if (folder / name).is_dir() and not (folder / "images").is_dir():
+            return folder / name
+    return None
 
 
 def _found(folder: Path, builder: Builder) -> list[Path]:
@@ -112,9 +125,11 @@ def _found(folder: Path, builder: Builder) -> list[Path]:
     return sorted(paths)
 
 
-def _listed(file: Path, builder: Builder) -> list[Path]:
+def _listed(file: Path, folder: Path, builder: Builder) -> list[Path]:
     lines = read_lines(file, MAX_BYTES)
-    paths = [file.parent / line.strip() for line in lines if line.strip()]
+    paths = [folder / line.strip() for line in lines if line.strip()]
+    if not paths:
+        raise DataError(f"{file}: no picture in it")
     unique = list(dict.fromkeys(paths))
     if len(unique) < len(paths):
         builder.problem(file, "file", f"names {len(paths) - len(unique)} pictures twice, they are taken once")

@@ -14,7 +14,7 @@ from leyolo.eval.run import validate
 from leyolo.predict.pipeline import Pipeline, Settings
 from leyolo.predict.results import Results
 from leyolo.predict.run import run
-from leyolo.predict.sources import Options
+from leyolo.predict.sources import Options, of_file
 from leyolo.weights.native import write_atomically
 
 
@@ -43,7 +43,8 @@ def evaluate(
 
     def predict(paths: list[Path]) -> Iterator[Results | None]:
         """A result for every path; None for those that cannot be read."""
-        results = run(pipeline, names, paths, settings, Options(), lambda path, error: None)
+        files = [of_file(path) for path in paths]
+        results = run(pipeline, names, files, settings, Options(), lambda path, error: None)
         ready = next(results, None)
         for path in paths:
             if ready is not None and ready.path == str(path):

@@ -110,8 +110,15 @@ def items(source: Any, options: Options) -> Iterator[Item]:
     return _items(source, options, numbers)
 
 
+def of_file(path: str | Path) -> Item:
+    """The picture in a file, whatever the file is called: not the list, video or pattern that a name may stand for."""
+    return _encoded(str(path), lambda: read_file(path), from_file=True)
+
+
 def _items(source: Any, options: Options, numbers: Iterator[int]) -> Iterator[Item]:
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, Item):
+        yield source
+    elif isinstance(source, (str, os.PathLike)):
         text = os.fsdecode(source)
         yield from _guarded(text, _from_text(text, options))
     elif isinstance(source, bool):

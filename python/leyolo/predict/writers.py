@@ -18,6 +18,7 @@ from leyolo.predict import coco
 from leyolo.predict.images import Pixels
 from leyolo.predict.results import Results
 from leyolo.predict.video import VideoWriter, frame_rate
+from leyolo.weights.native import is_special
 
 TEXT: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
 """How text goes out. A file name that is not UTF-8 comes out escaped, which in JSON even reads back as it was."""
@@ -32,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Links are written through to what they name; what is there and no regular file (a pipe, a terminal, ``/dev/stdout``)
     is given as it is.
     """
-    if _is_special(path):
+    if is_special(path):
         yield path
         return
     target = Path(os.path.realpath(path))
@@ -44,12 +45,6 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _is_special(path: Path) -> bool:
-    """Whether it is there and no regular file, or leads to a file that this process has open already."""
-    ours = os.path.abspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))
-    return os.path.exists(path) and (ours or not os.path.isfile(path))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,6 +55,19 @@ class Group:
         values: list[Any] = [None] * self.world
         dist.all_gather_object(values, value)
         return values
+
+    def led(self, work: Callable[[], Any]) -> Any:
+        """What ``work()`` gives on the leading process, which alone does it; what it raises of ours, all raise."""
+        outcome: Any = None
+        if self.leads:
+            try:
+                outcome = work()
+            except LeYOLOError as error:
+                outcome = error
+        outcome = self.gather(outcome)[0]
+        if isinstance(outcome, LeYOLOError):
+            raise outcome
+        return outcome
 
     def align(self, tensors: list[Tensor]) -> None:
         """Replaces tensors in place by their mean over all processes."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import resource
+import math
 import sys
 from functools import cache
 from typing import Any
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
@@ -17,9 +22,11 @@ _LARGEST_KEPT = 32 * 2**20
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held, in MB; of the GPU where one is used."""
+    """The most memory that this process has held, in MB; of the GPU where one is used. NaN where no one can say."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**20
+    if resource is None:
+        return math.nan
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
     return most / (2**20 if sys.platform == "darwin" else 2**10)
 

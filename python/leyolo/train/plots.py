@@ -16,6 +16,7 @@ from leyolo.data.dataset import Dataset
 from leyolo.eval.plots import figure, save_figure
 from leyolo.predict.draw import color
 from leyolo.predict.images import Pixels
+from leyolo.predict.sources import of_file
 from leyolo.weights.native import write_atomically
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def draw_results(job: Job, best: Path) -> None:
 
     model = LeYOLO(best, device=str(job.group.device))
     model.val(job.val_data, imgsz=settings.imgsz, rect=settings.rect, plots=settings.folder)
-    paths = [str(image.path) for image in job.val_data.images[:_TILES]]
-    _save(settings.folder / "predictions.jpg", [result.plot() for result in model(paths, imgsz=settings.imgsz)])
+    files = [of_file(image.path) for image in job.val_data.images[:_TILES]]
+    _save(settings.folder / "predictions.jpg", [result.plot() for result in model(files, imgsz=settings.imgsz)])
 
 
 def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:

@@ -64,7 +64,7 @@ def train(settings: Settings, start: Checkpoint | str, *, quiet: bool = False) -
     with joined(settings.device, settings.timeout) as group:
         head = check_head(settings.head or ("leyolo" if isinstance(start, str) else start.head))
         settings = settings.changed(head=head, assigner=check_assigner(settings.assigner, head))
-        settings = settings.changed(name=group.gather(_free_name(settings))[0])
+        group.led(lambda: _check_free(settings))
         data, val_data = _datasets(settings, None)
         torch.manual_seed(settings.seed)
         if isinstance(start, str):
@@ -73,6 +73,7 @@ def train(settings: Settings, start: Checkpoint | str, *, quiet: bool = False) -
             network = from_checkpoint(start, data.names, head, settings.imgsz)
             known = {"license": "license", "source_sha256": "started_from_sha256"}
             metadata = {known[key]: text for key, text in start.metadata.items() if key in known}
+        settings = settings.changed(name=group.led(lambda: _claim(settings)))
         return _run(settings, group, network, (data, val_data), metadata, None, quiet)
 
 
@@ -138,6 +139,9 @@ def _run(
     job = _job(settings, group, network, data, metadata, saved, quiet)
     try:
         job.log.line(_introduction(job))
+        for name, dataset in (("train", job.data), ("val", job.val_data)):
+            if dataset is not None and dataset.problems:
+                job.log.line(f"note: {name}: {len(dataset.problems)} problems; leyolo data check names them")
         draws = settings.plots and group.leads
         if draws:
             draw_data(job)
@@ -230,18 +234,34 @@ def _introduction(job: Job) -> str:
     )
 
 
-def _free_name(settings: Settings) -> str:
-    """The name of the run; without one, the first of train, train-2, … that is free."""
-    if settings.name is not None:
-        if settings.folder.exists() and not settings.exist_ok:
-            raise UsageError(
-                f"{settings.folder} exists; pass --exist-ok to write into it, --resume to go on, or another --name"
-            )
-        return settings.name
-    number = 1
-    while (Path(settings.project) / (name := "train" if number == 1 else f"train-{number}")).exists():
-        number += 1
-    return name
+def _check_free(settings: Settings) -> None:
+    """Said before the work, where a name is given."""
+    if settings.name is not None and settings.folder.exists() and not settings.exist_ok:
+        raise _taken(settings)
+
+
+def _claim(settings: Settings) -> str:
+    """Makes the run's folder; its name. Without one, the first of train, train-2, … that this call makes itself: of
+    runs that start together, one alone can."""
+    number, name = 1, settings.name or "train"
+    while True:
+        folder = Path(settings.project) / name
+        try:
+            folder.mkdir(parents=True, exist_ok=settings.exist_ok and settings.name is not None)
+        except FileExistsError:
+            if settings.name is not None:
+                raise _taken(settings) from None
+            number += 1
+            name = f"train-{number}"
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be made ({error.strerror or error})") from error
+        else:
+            return name
+
+
+def _taken(settings: Settings) -> UsageError:
+    hint = "pass --exist-ok to write into it, --resume to go on, or another --name"
+    return UsageError(f"{settings.folder} exists; {'it is no folder' if settings.exist_ok else hint}")
 
 
 def _datasets(settings: Settings, names: Sequence[str] | None) -> tuple[Dataset, Dataset | None]:
@@ -250,10 +270,20 @@ def _datasets(settings: Settings, names: Sequence[str] | None) -> tuple[Dataset,
     if settings.val == 0:
         return data, None
     require_engine()  # before work that would be lost without it
-    if settings.val_data is None and "val" not in splits(settings.data):
-        return data, None  # data without lists is learnt from as a whole, and to find it again proves nothing
     images = settings.val_images or settings.images
-    return data, read(settings.val_data or settings.data, split="val", images=images, names=data.names)
+    if settings.val_data is None and settings.val_images is None:
+        # A folder that --images names may hold the pictures to learn from alone.
+        places = [place for place in (settings.images, None) if "val" in splits(settings.data, place)]
+        if not places:
+            return data, None  # data that is not split is learnt from as a whole, and to find it again proves nothing
+        images = places[0]
+    val_data = read(settings.val_data or settings.data, split="val", images=images, names=data.names)
+    if images is not None and settings.val_data != settings.data and val_data.has_pictures_of(data):
+        raise UsageError(
+            f"{images}: the {len(data)} pictures to learn from are in it, and those to validate on would be the same\n"
+            "Say with --val-images where those are, or --val 0"
+        )
+    return data, val_data
 
 
 def _absolute(settings: Settings) -> Settings:

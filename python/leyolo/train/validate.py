@@ -12,7 +12,7 @@ from leyolo.predict.backends import engine
 from leyolo.predict.pipeline import Pipeline
 from leyolo.predict.pipeline import Settings as Detection
 from leyolo.predict.run import run
-from leyolo.predict.sources import Options
+from leyolo.predict.sources import Options, of_file
 from leyolo.train.distributed import Group
 from leyolo.train.settings import Settings
 from leyolo.weights import Checkpoint
@@ -43,8 +43,8 @@ def _detections(checkpoint: Checkpoint, data: Dataset, share: range, settings: S
     )
     how = Detection(imgsz=settings.imgsz, conf=0.001, iou=0.7, multi_label=True, rect=settings.rect)
     collector = Collector({index: index for index in range(len(data.names))})
-    paths = [str(data.images[position].path) for position in share]
-    for position, result in zip(share, run(pipeline, checkpoint.names, paths, how, Options(), _stop), strict=True):
+    files = [of_file(data.images[position].path) for position in share]
+    for position, result in zip(share, run(pipeline, checkpoint.names, files, how, Options(), _stop), strict=True):
         collector.add(position, result)
     return collector.detections()
 

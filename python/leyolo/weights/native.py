@@ -135,7 +135,12 @@ def _dtype(value: np.ndarray) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """``path`` holds either what it held before or all of ``data``, whatever happens."""
+    """``path`` holds either what it held before or all of ``data``, whatever happens. A link is written through to what
+    it names; what is special (:func:`is_special`) is written as it is."""
+    if is_special(path):
+        path.write_bytes(data)
+        return
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -146,3 +151,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_special(path: Path) -> bool:
+    """Whether it is there and no regular file (a pipe, ``/dev/null``), or leads to a file that this process has open
+    already (``/dev/stdout``): nothing may be moved to its place."""
+    ours = os.path.abspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return os.path.exists(path) and (ours or not os.path.isfile(path))

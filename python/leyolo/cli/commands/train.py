@@ -12,7 +12,7 @@ _OPTIONS: tuple[tuple[str, type, str, str], ...] = (
     ("data", str, "COCO json, VOC or YOLO folder, or a yaml that names any of them.", ""),
     ("images", str, "Folder of the pictures.", "the usual one"),
     ("val_data", str, "Pictures to validate on.", "the val list of --data"),
-    ("val_images", str, "Folder of their files.", "the usual one"),
+    ("val_images", str, "Folder of their files.", "--images, or the usual one"),
     ("epochs", int, "Passes over the training list.", "100"),
     ("imgsz", int, "Side of the network input, a multiple of 32.", "640"),
     ("batch", int, "Pictures a step, in each process.", "16"),

@@ -20,7 +20,7 @@ def val(
             "--data", help="COCO json, VOC or YOLO folder, or a yaml that names any of them.", show_default=False
         ),
     ],
-    split: Annotated[str, typer.Option("--split", help="Which part of the data.")] = "val",
+    split: Annotated[str, typer.Option("--split", help="Which part; data without parts is taken whole.")] = "val",
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of the pictures.", show_default="the usual one")
     ] = None,
