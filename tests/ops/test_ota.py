@@ -80,6 +80,11 @@ def test_a_crowd_keeps_its_anchors() -> None:
     assert torch.bincount(out.gt_index[out.gt_index >= 0], minlength=30).min() >= 1
 
 
+def test_rounding_does_not_choose_between_equals() -> None:
+    """Of several whose best anchor is the same, frequent in a crowd, the first gets it."""
+    against_reference(random_batch(1, 300, 4, 128))
+
+
 def test_objectness_takes_no_part() -> None:
     arguments = random_batch()
     same(ota_assign(**{**arguments, "obj_logits": None}), ota_assign(**arguments))

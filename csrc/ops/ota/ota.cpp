@@ -72,6 +72,7 @@ struct Plan {
   void iterate(int64_t n, Context const& context) const;
   void decide(int64_t n, Context const& context) const;
   void write(int64_t b, int64_t n, Assigned const& out) const;
+  double row_top(int64_t n, int64_t row) const;
   double log_row_sum(int64_t n, int64_t row) const;
 };
 
@@ -120,14 +121,20 @@ void Plan::supply(int64_t n, int64_t* mu, Context const& context) const {
   log_mu[n] = ota_log_supply(std::max<int64_t>(left, 0));
 }
 
-// log of the sum of e^(v - cost) over the row, for rows of which nothing is left next to the others in their columns.
-double Plan::log_row_sum(int64_t n, int64_t row) const {
+// The largest v - cost of the row; leaves the potentials that bring it to 0.
+double Plan::row_top(int64_t n, int64_t row) const {
   OtaRowArgs a{tiles_of(n, 0, tiles), v, row, 0, 0};
   LEYOLO_PICK(ota_row_best)(a);
-  double const top = std::max(double(a.best_near), double(a.best_far) - penalty);
+  OtaTop const top = ota_top(a.best_near, a.best_far, penalty);
+  near[row] = top.near, far[row] = top.far;
+  return top.value;
+}
+
+// log of the sum of e^(v - cost) over the row, for rows of which nothing is left next to the others in their columns.
+double Plan::log_row_sum(int64_t n, int64_t row) const {
+  double const top = row_top(n, row);
   if (!std::isfinite(top)) return top;
-  near[row] = float(-top), far[row] = float(-top - penalty);
-  return top + double(log_exact(float(LEYOLO_PICK(ota_row_sum)(a))));
+  return top + double(log_exact(float(LEYOLO_PICK(ota_row_sum)({tiles_of(n, 0, tiles), v, row, 0, 0}))));
 }
 
 void Plan::iterate(int64_t n, Context const& context) const {
@@ -160,18 +167,13 @@ void Plan::iterate(int64_t n, Context const& context) const {
   }
 }
 
-// Every row against its own maximum: the row's potential drops out, the anchor's is common to its column.
+// Every row against its own maximum, where its potential drops out.
 void Plan::decide(int64_t n, Context const& context) const {
   parallel_for(context, 0, n + 1, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      OtaRowArgs a{tiles_of(n, 0, tiles), v, i, 0, 0};
-      LEYOLO_PICK(ota_row_best)(a);
-      double const top = std::max(double(a.best_near), double(a.best_far) - penalty);
-      near[i] = float(-top), far[i] = float(-top - penalty);
-    }
+    for (int64_t i = begin; i < end; ++i) row_top(n, i);
   });
   parallel_for(context, 0, chunks, 1, [&](int64_t begin, int64_t end) {
-    LEYOLO_PICK(ota_decide)({tiles_of(n, begin * kOtaChunk, std::min(tiles, end * kOtaChunk)), owner});
+    LEYOLO_PICK(ota_decide)({tiles_of(n, begin * kOtaChunk, std::min(tiles, end * kOtaChunk)), v, owner});
   });
 }
 

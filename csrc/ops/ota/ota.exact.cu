@@ -202,8 +202,8 @@ __global__ void __launch_bounds__(kColumns, 4) ota_columns(Plan p) {
   }
 }
 
-// The largest v - cost of the row, by a whole warp.
-__device__ double row_top(Plan const& p, int64_t i, int rows, int row) {
+// Of the row, by a whole warp.
+__device__ OtaTop row_top(Plan const& p, int64_t i, int rows, int row) {
   float const lowest = -__builtin_inff();
   float near = lowest, far = lowest;
   for (int64_t j = threadIdx.x; j < p.tiles * kTile; j += kWarp) {
@@ -215,22 +215,20 @@ __device__ double row_top(Plan const& p, int64_t i, int rows, int row) {
     near = max_of(near, __shfl_xor_sync(kAllLanes, near, lane));
     far = max_of(far, __shfl_xor_sync(kAllLanes, far, lane));
   }
-  double const a = near, f = double(far) - p.penalty;
-  return f > a ? f : a;
+  return ota_top(near, far, p.penalty);
 }
 
 // The logarithm of the sum of e^(v - cost) over the row: where nothing is left of it next to the others in its columns.
 __device__ double log_row_sum(Plan const& p, int64_t i, int rows, int row) {
-  double const top = row_top(p, i, rows, row);
-  if (!(top > -HUGE_VAL && top < HUGE_VAL)) return top;
-  float const near = float(-top), far = float(-top - p.penalty);
+  OtaTop const top = row_top(p, i, rows, row);
+  if (!(top.value > -HUGE_VAL && top.value < HUGE_VAL)) return top.value;
   int const half = threadIdx.x / kTile, lane = threadIdx.x % kTile;
   float sum = 0;
   for (int64_t t = 0; t < p.tiles; t += 2) {  // a tile by each half of the warp, added in order
     float e = 0;
     if (t + half < p.tiles) {
       float const v = p.v_of(i)[(t + half) * kTile + lane];
-      float const x = ota_gain(p.costs_of(i)[((t + half) * rows + row) * kTile + lane], near + v, far + v);
+      float const x = ota_gain(p.costs_of(i)[((t + half) * rows + row) * kTile + lane], top.near + v, top.far + v);
       if (x > kNegligible) e = exp_exact(x);
     }
     float const second = __shfl_down_sync(kAllLanes, e, kTile);
@@ -238,7 +236,7 @@ __device__ double log_row_sum(Plan const& p, int64_t i, int rows, int row) {
   }
   double total = 0;
   for (int l = 0; l < kTile; ++l) total += double(__shfl_sync(kAllLanes, sum, l));
-  return top + double(log_exact(float(total)));
+  return top.value + double(log_exact(float(total)));
 }
 
 // One warp per row: renews u.
@@ -263,15 +261,15 @@ __global__ void __launch_bounds__(kWarp) ota_rows(Plan p) {
   p.far[at] = float(u - p.penalty);
 }
 
-// Every row against its own maximum: the row's potential drops out, the anchor's is common to its column.
+// Every row against its own maximum, where its potential drops out.
 __global__ void __launch_bounds__(kWarp) ota_tops(Plan p) {
   int64_t const i = blockIdx.x / p.rows;
   int const row = int(blockIdx.x % p.rows), n = p.truths.count(p.first + i);
   if (n == 0 || row > n) return;
-  double const top = row_top(p, i, n + 1, row);
+  OtaTop const top = row_top(p, i, n + 1, row);
   if (threadIdx.x > 0) return;
-  p.near[i * p.rows + row] = float(-top);
-  p.far[i * p.rows + row] = float(-top - p.penalty);
+  p.near[i * p.rows + row] = top.near;
+  p.far[i * p.rows + row] = top.far;
 }
 
 __global__ void __launch_bounds__(kThreads) ota_decide(Plan p, int64_t blocks_per_image, Outputs out) {
@@ -282,7 +280,7 @@ __global__ void __launch_bounds__(kThreads) ota_decide(Plan p, int64_t blocks_pe
   float best = -__builtin_inff();
   for (int row = 0; n > 0 && j < p.A && row < rows; ++row) {
     float const packed = p.costs_of(i)[(j / kTile * rows + row) * kTile + j % kTile];
-    float const x = ota_gain(packed, p.near[i * p.rows + row], p.far[i * p.rows + row]);
+    float const x = ota_below_top(packed, p.v_of(i)[j], p.near[i * p.rows + row], p.far[i * p.rows + row]);
     if (x > best) {
       best = x;
       owner = row;

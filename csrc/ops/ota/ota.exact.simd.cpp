@@ -132,10 +132,12 @@ extern void ota_decide(OtaDecideArgs const& a) {
   for (long long t = a.of.begin; t < a.of.end; ++t) {
     float const* const tile = a.of.tiles + t * a.of.rows * kTile;
     for (int part = 0; part < kParts; ++part) {
+      vf const v = load(a.v + t * kTile + part * kLanes);
       vf best = lowest();
       vi owner = vi{} + int(a.of.rows - 1);
       for (long long i = 0; i < a.of.rows; ++i) {
-        vf const x = gain(a.of, tile, i, part);
+        vf const packed = load(tile + i * kTile + part * kLanes);
+        vf const x = ota_below_top(packed, v, splat(a.of.near[i]), splat(a.of.far[i]));
         vi const better = x > best;
         best = better ? x : best;
         owner = better ? vi{} + int(i) : owner;

@@ -53,9 +53,10 @@ struct OtaRowArgs {
   float best_near, best_far;  // out
 };
 
-// owner[j] = the row of largest gain, the first of equal ones.
+// owner[j] = the row that is least below its largest, the first of equal ones.
 struct OtaDecideArgs {
   OtaTiles of;
+  float const* v;
   int* owner;  // [tiles * kTile]
 };
 

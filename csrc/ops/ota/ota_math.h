@@ -51,6 +51,26 @@ LEYOLO_HD V ota_gain(V packed, V near, V far) {
   return (bits < 0 ? far : near) - __builtin_bit_cast(V, bits & 0x7fffffff);
 }
 
+// A row's largest v - cost, and the potentials that bring it to 0, to the bit: rows that are largest at the same anchor
+// tie there, and rounding must not choose between them.
+struct OtaTop {
+  double value;
+  float near, far;
+};
+
+// Of the largest v - cost among related and among penalised anchors, both without the penalty.
+LEYOLO_HD OtaTop ota_top(float near, float far, double penalty) {
+  double const related = near, penalised = double(far) - penalty;
+  if (penalised > related) return {penalised, float(-penalised), -far};
+  return {related, -near, float(-related - penalty)};
+}
+
+// How far v - cost is below the largest of its row, with the potentials of ota_top.
+template <class V>
+LEYOLO_HD V ota_below_top(V packed, V v, V near, V far) {
+  return ota_gain(packed, v, v) + (__builtin_bit_cast(integers_of<V>, packed) < 0 ? far : near);
+}
+
 // The unpenalised cost of a pair; `sum` of the negative losses of all classes, `f` of the ground truth's class.
 // Infinite where a probability is NaN.
 template <class V>

@@ -41,20 +41,20 @@ def ota_reference(
     central = near & (sides(centers, corners) > 0.01).all(2)
     iou = iou_matrix(gt_boxes, boxes, fmt)
     logits = cls_logits.double()
-    onehot = F.one_hot(gt_labels, classes).double()
-    cost = _focal(logits.expand(targets, -1, -1), onehot[:, None].expand(-1, anchors, -1)).sum(2)
-    cost = cost + 1.5 * -iou.double().clamp(min=torch.finfo(torch.float32).eps).log() + 1e6 * ~central
+    kinds, which = torch.unique(gt_labels, return_inverse=True)
+    cls = [_focal(logits, onehot.expand_as(logits)).sum(1) for onehot in F.one_hot(kinds, classes).double()]
+    least = torch.finfo(torch.float32).eps
+    cost = torch.stack(cls)[which] + 1.5 * -iou.double().clamp(min=least).log() + 1e6 * ~central
     background = _focal(logits, torch.zeros_like(logits)).sum(1)
-    cost = torch.cat([cost, background[None]])
+    cost = torch.cat([cost, background[None]]) / eps  # the unit of all that follows
     k = (iou * central).topk(min(topk, anchors), 1).values.sum(1).long().clamp(min=1)
     mu = torch.cat([k, (anchors - k.sum()).clamp(min=0)[None]]).double()
-    u, v = torch.ones(targets + 1, dtype=torch.float64), torch.ones(anchors, dtype=torch.float64)
+    u = torch.full((targets + 1, 1), 1 / eps, dtype=torch.float64)
     for _ in range(iterations):
-        v = eps * (-((u[:, None] + v - cost) / eps).logsumexp(0)) + v
-        u = eps * ((mu + 1e-8).log() - ((u[:, None] + v - cost) / eps).logsumexp(1)) + u
-    share = (u[:, None] + v - cost) / eps
-    share = share - share.amax(1, keepdim=True)
-    owner = share.sort(dim=0, descending=True, stable=True).indices[0]
+        v = -(u - cost).logsumexp(0)
+        u = (mu + 1e-8).log()[:, None] - (v - cost).logsumexp(1, keepdim=True)
+    share = u + v - cost
+    owner = (share - share.amax(1, keepdim=True)).argmax(0)  # the first of equal ones
     gt_index = torch.where(owner < targets, owner, -1)
     matched = iou.gather(0, gt_index.clamp(min=0)[None])[0]
     return gt_index, torch.where(gt_index >= 0, matched, 0.0), k

@@ -31,7 +31,7 @@ def simota_cost_reference(
     cls_weight: float = 1.0,
     fmt: str = "cxcywh",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Costs and IoUs [G, A] and the candidate mask [A] of one image in plain torch, by way of a [G, A, C] array."""
+    """Costs and IoUs [G, A] and the candidate mask [A] of one image in plain torch."""
     centers, corners = centers.float(), box_corners(gt_boxes, fmt)
     middle = (corners[:, :2] + corners[:, 2:]) * 0.5 if fmt == "xyxy" else gt_boxes[:, :2].float()
     radius = (1.5 if rule == "main" else 2.5) * strides.float()[None, :, None]
@@ -42,10 +42,11 @@ def simota_cost_reference(
     p = cls_logits.float().sigmoid()
     if obj_logits is not None:
         p = (p * obj_logits.float().sigmoid()[:, None]).sqrt()
-    positive = torch.arange(cls_logits.shape[1]) == gt_labels[:, None, None]
-    chosen = torch.where(positive, p, 1 - p)  # [G, A, C]
+    kinds, which = torch.unique(gt_labels, return_inverse=True)
+    positive = torch.arange(cls_logits.shape[1]) == kinds[:, None, None]
+    chosen = torch.where(positive, p, 1 - p)  # [kinds, A, C]
     cls = -chosen.log().clamp(min=-100).double().sum(2)
-    cost = cls_weight * cls.float() + iou_weight * -(iou + 1e-8).log()
+    cost = cls_weight * cls.float()[which] + iou_weight * -(iou + 1e-8).log()
     cost = cost + (1e6 if rule == "main" else 1e5) * ~related
     mask = candidate.any(0)
     return cost.nan_to_num(nan=torch.inf).masked_fill(~mask, torch.inf), iou * mask, mask
