@@ -24,10 +24,11 @@ from leyolo import LeYOLO
 from leyolo.predict.backends import load_weights
 from leyolo.train import Settings, train
 
-KEYS = ("start", "assigner", "epochs", "imgsz", "seed", "padding")
+KEYS = ("data", "start", "assigner", "epochs", "imgsz", "padding", "seed")
 
 
 def measured(key: dict[str, Any], data: str) -> dict[str, Any]:
+    """A run of ``data``, whose name alone is in the key."""
     start = key["start"]
     rect = key["padding"] == "rect"
     with tempfile.TemporaryDirectory() as folder:
@@ -53,20 +54,17 @@ def summary(rows: list[dict[str, Any]]) -> str:
         deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.3f}{deviation}"
 
-    lines = ["| start | epochs | assigner | seeds | mAP50 | mAP75 | mAP50-95 | AP50 by class | s a run | img/s |",
-             "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    kinds = dict.fromkeys((row["start"], row["epochs"], row["assigner"]) for row in rows)
-    for start, epochs, assigner in kinds:
-        runs = [row for row in rows if (row["start"], row["epochs"], row["assigner"]) == (start, epochs, assigner)]
-        classes = ", ".join(
+    table = [[*KEYS[:-1], "seeds", "mAP50", "mAP75", "mAP50-95", "AP50 by class", "s a run", "img/s"]]
+    table.append(["---"] * len(table[0]))
+    for kind in dict.fromkeys(tuple(row[name] for name in KEYS[:-1]) for row in rows):
+        runs = [row for row in rows if tuple(row[name] for name in KEYS[:-1]) == kind]
+        classes = (
             f"{name} {spread([row['map50_per_class'][name] for row in runs])}" for name in runs[0]["map50_per_class"]
         )
-        scores = " | ".join(spread([row[name] for row in runs]) for name in ("map50", "map75", "map"))
-        seconds, speed = (statistics.mean(row[name] for row in runs) for name in ("train_seconds", "images_per_s"))
-        lines.append(
-            f"| {start} | {epochs} | {assigner} | {len(runs)} | {scores} | {classes} | {seconds:.0f} | {speed:.0f} |"
-        )
-    return "\n".join(lines)
+        scores = (spread([row[name] for row in runs]) for name in ("map50", "map75", "map"))
+        speed = (f"{statistics.mean(row[name] for row in runs):.0f}" for name in ("train_seconds", "images_per_s"))
+        table.append([*map(str, kind), str(len(runs)), *scores, ", ".join(classes), *speed])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
 def main() -> None:
@@ -83,7 +81,7 @@ def main() -> None:
     rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     done = {tuple(row[name] for name in KEYS) for row in rows}
     for seed, epochs, assigner in itertools.product(given.seeds, given.epochs, given.assigners):
-        key = (given.start, assigner, epochs, given.imgsz, seed, given.padding)
+        key = (Path(given.data).name, given.start, assigner, epochs, given.imgsz, given.padding, seed)
         if key not in done:
             rows.append(measured(dict(zip(KEYS, key, strict=True)), given.data))
             with given.out.open("a") as file:

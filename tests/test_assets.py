@@ -53,6 +53,7 @@ def test_the_bare_command_works_without_a_network(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(socket, "socket", refused)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT).mkdir()  # in the way of nothing
     assert main(["predict"]) == 0
     boxed = np.asarray(Image.open("runs/detect/predict/shapes.jpg"))
     assert np.abs(boxed.astype(int) - np.asarray(Image.open(SAMPLE))).max() > 100  # boxes are drawn

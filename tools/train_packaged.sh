@@ -2,8 +2,8 @@
 # Makes what ships in python/leyolo/assets again: tools/train_packaged.sh FOLDER. On two cores it takes about an hour.
 # What came out: docs/models.md. On another processor the weights differ in their last bits, and so the scores a little.
 set -euo pipefail
+folder=$(realpath "${1:?usage: tools/train_packaged.sh FOLDER}")
 cd "$(dirname "$0")/.."
-folder=${1:?usage: tools/train_packaged.sh FOLDER}
 assets=python/leyolo/assets
 leyolo=${LEYOLO:-leyolo}
 
@@ -18,4 +18,4 @@ $leyolo data shapes --out "$folder/sample" --images 2 --imgsz 640 --seed 6 # of 
 cp "$folder/sample/images/train/000000.jpg" "$assets/shapes.jpg"
 
 $leyolo data shapes --out "$folder/test" --images 1000 --imgsz 320 --seed 1 --val 0.999
-for imgsz in 320 640; do $leyolo val --data "$folder/test/data.yaml" --model leyolo-n-shapes --imgsz $imgsz --per-class; done
+for imgsz in 320 640; do $leyolo val --data "$folder/test/data.yaml" --model "$assets/leyolo-n-shapes.safetensors" --imgsz $imgsz --per-class; done

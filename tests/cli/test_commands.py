@@ -115,6 +115,9 @@ def test_convert(run: Run, weights_file: Path, tmp_path: Path) -> None:
 def test_convert_to_half_with_a_licence(run: Run, weights_file: Path, tmp_path: Path) -> None:
     done = run("convert", weights_file, tmp_path / "a.safetensors", "--half", "--license", "CC0-1.0")
     assert "licence: CC0-1.0" in done.err
+    assert run("convert", weights_file, tmp_path / "b.safetensors", "--license", " ").code == 2
+    assert run("convert", "leyolo-n-shapes", tmp_path / "c.safetensors").code == 0
+    assert weights.load(tmp_path / "c.safetensors").metadata["license"] == "Apache-2.0"
     written, source = weights.load(tmp_path / "a.safetensors"), weights.load(weights_file)
     assert written.metadata == {**source.metadata, "license": "CC0-1.0"}
     assert written.state["layers.0.conv.weight"].dtype == np.float16

@@ -311,6 +311,13 @@ def test_who_makes_the_folder_has_the_name(tmp_path: Path, monkeypatch: pytest.M
             run_module._claim(taken)
 
 
+def test_a_project_that_is_a_link_to_nowhere_is_said(tmp_path: Path) -> None:
+    """No numbered name helps there."""
+    (tmp_path / "runs").symlink_to(tmp_path / "gone" / "disk")
+    with pytest.raises(UsageError, match=r"runs: cannot be made"):
+        run_module._claim(make({"data": "d", "project": str(tmp_path / "runs")}))
+
+
 def test_a_run_that_cannot_start_leaves_no_folder(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gone"):
         run(data=str(tmp_path / "gone"), name=None)

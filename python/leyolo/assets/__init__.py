@@ -7,7 +7,8 @@ from pathlib import Path
 _ASSETS = Path(__file__).parent
 
 DEFAULT = "leyolo-n-shapes"
-"""What runs where no weights are named; it knows the objects of ``leyolo data shapes`` and nothing else."""
+"""What the commands run on where no weights are named; it knows the objects of ``leyolo data shapes`` alone."""
+NOTE = f"{DEFAULT}, the weights inside the package: they know drawn shapes only (--model names others)"
 
 PACKAGED = {path.stem: path for path in sorted(_ASSETS.glob("*.safetensors"))}
 """Weights by name."""

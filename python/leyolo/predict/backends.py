@@ -47,9 +47,10 @@ def check_dtype(dtype: Any, device: str) -> str:
 def load_weights(model: str | Path | None) -> Checkpoint:
     """The weights that ``model`` names: a file, a model name (fetched once), or None for those inside the package."""
     from leyolo import weights
-    from leyolo.assets import DEFAULT
+    from leyolo.assets import DEFAULT, PACKAGED
 
-    return weights.load(weights.resolve(DEFAULT if model is None else model))
+    # Inside the package by its path: a file of that name may lie in the working directory.
+    return weights.load(PACKAGED[DEFAULT] if model is None else weights.resolve(model))
 
 
 def engine(checkpoint: Checkpoint, device: str, dtype: str, *, cuda_graph: bool = False) -> Engine:

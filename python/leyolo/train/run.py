@@ -244,10 +244,16 @@ def _claim(settings: Settings) -> str:
     """Makes the run's folder; its name. Without one, the first of train, train-2, … that this call makes itself: of
     runs that start together, one alone can."""
     number, name = 1, settings.name or "train"
+    parent = (Path(settings.project) / name).parent
+    try:
+        # By itself: where a link to nowhere is in the way, no number would help.
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{parent}: cannot be made ({error.strerror or error})") from error
     while True:
         folder = Path(settings.project) / name
         try:
-            folder.mkdir(parents=True, exist_ok=settings.exist_ok and settings.name is not None)
+            folder.mkdir(exist_ok=settings.exist_ok and settings.name is not None)
         except FileExistsError:
             if settings.name is not None:
                 raise _taken(settings) from None

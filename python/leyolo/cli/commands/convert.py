@@ -11,7 +11,7 @@ from leyolo.errors import UsageError
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Weights: the official .pt, or .safetensors.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Weights: official .pt, .safetensors, or a name.")],
     target: Annotated[
         Path | None,
         typer.Argument(metavar="[TARGET]", help="Where to write.", show_default="SOURCE with the suffix .safetensors"),
@@ -36,7 +36,9 @@ def convert(
         raise UsageError(f"source and target are the same file: {path}")
     if path.exists() and not force:
         raise UsageError(f"{path} exists\nTo replace it: --force")
-    checkpoint = weights.load(source)
+    if license is not None and not license.strip():
+        raise UsageError("--license is empty")
+    checkpoint = weights.load(weights.resolve(str(source)))
     if license is not None:
         checkpoint.metadata["license"] = license
     if half:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leyolo.assets import DEFAULT, SAMPLE
+from leyolo.assets import DEFAULT, NOTE, PACKAGED, SAMPLE
 from leyolo.errors import InputError, LeYOLOError, MissingDependencyError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def predict(
             metavar="SOURCE",
             help="Image, video, directory, glob, list file (.txt, .csv), URL, camera number, RTSP address, or - for a "
             "pipe. Also source=...",
-            show_default="without --model: a picture inside the package",
+            show_default="for weights inside the package: a picture inside it",
         ),
     ] = None,
     model: Annotated[
@@ -165,7 +165,7 @@ def predict(
     ] = True,
 ) -> None:
     """Detect objects in pictures, folders, lists, URLs, videos, cameras or a pipe."""
-    sources = sources or ([str(SAMPLE)] if model is None else [""])
+    sources = sources or ([str(SAMPLE)] if model in (None, *PACKAGED) else [""])
     if "" in sources:
         raise UsageError("predict: no source given\nFor example: leyolo predict picture.jpg")
     if format is None and output is not None:
@@ -199,7 +199,7 @@ def predict(
         fast_decode=fast_decode,
     )
     if model is None and not quiet:
-        say(f"{DEFAULT}, the weights inside the package: they know drawn shapes only (--model names others)")
+        say(NOTE)
     source = sources[0] if len(sources) == 1 else sources
     wanted = {
         "picture": format is None if save is None else save,

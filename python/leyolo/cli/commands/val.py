@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from leyolo.assets import DEFAULT
+from leyolo.assets import DEFAULT, NOTE
 
 _SHOWN = 20
 """Problems of the annotations that are said."""
@@ -60,6 +60,8 @@ def val(
 
     target = numbers.checked(as_json)
     numbers.checked(None if save_json is None else str(save_json), "--save-json")
+    if model is None:
+        say(NOTE)
     with warnings_said():
         leyolo = LeYOLO(model, dtype=dtype)
     with progress(None, quiet=False) as view:
