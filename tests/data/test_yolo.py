@@ -165,6 +165,20 @@ def test_a_yaml_may_name_any_format(tmp_path: Path) -> None:
         read(path, split="test")
 
 
+def test_the_key_images_is_that_of_jsons(tmp_path: Path) -> None:
+    """Of folders and lists it would be the pictures of every split."""
+    for stem in ("a", "b"):
+        write_picture(tmp_path / stem / f"{stem}.jpg").with_suffix(".txt").write_text("0 .5 .5 .2 .2")
+    pictures = write_coco(tmp_path).rename(tmp_path / "a" / "c.json").parent.parent / "pics"
+    for name in ("a.jpg", "b.jpg"):
+        pictures.mkdir(exist_ok=True)
+        (tmp_path / name).rename(pictures / name)
+    path = describe(tmp_path, train="a", val=["b", "a/c.json"], images="pics", names=["tvmonitor", "person"])
+    found = {split: [image.path for image in read(path, split=split).images] for split in ("train", "val")}
+    assert found["train"] == [tmp_path / "a" / "a.jpg"]
+    assert found["val"] == [tmp_path / "b" / "b.jpg", pictures / "a.jpg", pictures / "b.jpg"]
+
+
 def test_a_yaml_of_a_tool_that_writes_the_wrong_folder(tmp_path: Path) -> None:
     write_picture(tmp_path / "d" / "valid" / "images" / "a.jpg")
     (tmp_path / "d" / "valid" / "labels").mkdir()

@@ -42,14 +42,16 @@ def read_description(
     if entries is None:
         there = ", ".join(key for key in _SPLITS if content.get(key)) or "no split at all"
         raise DataError(f"{path} has no {split!r}, but {there}")
-    if images is None and isinstance(content.get("images"), str):
-        images = root / content["images"]
+    named = content.get("images")
+    of_json = root / named if images is None and isinstance(named, str) else images
     parts: list[Dataset] = []
     for entry in entries if isinstance(entries, list) and entries else [entries]:
         if not isinstance(entry, str) or not entry:
             raise DataError(f"{path}: {split} must be a path or a list of paths, got {shown(entry)}")
         part = Builder(keep_unreadable=builder.keep_unreadable)
-        parts.append(read_one(_resolved(root, entry), part, split=split, images=images, names=names, numbered=numbered))
+        # Of the other formats it would be one folder of pictures for every split.
+        place = of_json if entry.lower().endswith(".json") else images
+        parts.append(read_one(_resolved(root, entry), part, split=split, images=place, names=names, numbered=numbered))
         builder.sources += part.sources
         names = names or parts[0].names
     return joined(parts)
