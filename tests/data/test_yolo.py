@@ -169,11 +169,10 @@ def test_the_key_images_is_that_of_jsons(tmp_path: Path) -> None:
     """Of folders and lists it would be the pictures of every split."""
     for stem in ("a", "b"):
         write_picture(tmp_path / stem / f"{stem}.jpg").with_suffix(".txt").write_text("0 .5 .5 .2 .2")
-    pictures = write_coco(tmp_path).rename(tmp_path / "a" / "c.json").parent.parent / "pics"
-    for name in ("a.jpg", "b.jpg"):
-        pictures.mkdir(exist_ok=True)
-        (tmp_path / name).rename(pictures / name)
-    path = describe(tmp_path, train="a", val=["b", "a/c.json"], images="pics", names=["tvmonitor", "person"])
+    pictures = tmp_path / "pics"
+    pictures.mkdir()
+    write_coco(pictures).rename(tmp_path / "c.json")
+    path = describe(tmp_path, train="a", val=["b", "c.json"], images="pics", names=["tvmonitor", "person"])
     found = {split: [image.path for image in read(path, split=split).images] for split in ("train", "val")}
     assert found["train"] == [tmp_path / "a" / "a.jpg"]
     assert found["val"] == [tmp_path / "b" / "b.jpg", pictures / "a.jpg", pictures / "b.jpg"]

@@ -53,6 +53,7 @@ def read(
     if dataset is None:
         started = time.time_ns()
         builder = Builder(keep_unreadable=keep_unreadable)
+        builder.sources.append(path)  # a yaml added to a folder says what it is
         path = described(path)
         if path.suffix.lower() in _DESCRIPTIONS:
             dataset = read_description(path, builder, split=split, images=folder, names=names)

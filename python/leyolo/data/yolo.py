@@ -54,13 +54,14 @@ def read_yolo(
     labels: list[int] = []
     labelled = False
     for path, id in zip(paths, _ids(paths), strict=True):
-        file = _label_file(path)
-        builder.sources.append(file)
+        places = _label_places(path)
+        builder.sources += places  # the first may be added, and is then the label
+        file = next(filter(is_file, places), places[0])
         picture = builder.picture(file, path, id, name=path.name)
         if picture is not None and file.is_file():
             labelled = True
             labels += add_boxes(builder, file, picture, known, classes)
-    missing = f"none of its {len(paths)} pictures has a label; expected them in {_label_file(paths[0]).parent}"
+    missing = f"none of its {len(paths)} pictures has a label; expected them in {_label_places(paths[0])[0].parent}"
     if known is None and not labels:
         raise DataError(f"{source}: {missing}")
     if not labelled:
@@ -149,14 +150,14 @@ def _named(folder: Path, builder: Builder) -> list[str] | None:
     return None
 
 
-def _label_file(path: Path) -> Path:
+def _label_places(path: Path) -> list[Path]:
+    """Where the label of a picture may be; the first that is there is it."""
     parts, beside = list(path.parts), path.with_suffix(".txt")
     for at in range(len(parts) - 2, -1, -1):
         if parts[at] == "images":
             parts[at] = "labels"
-            usual = Path(*parts).with_suffix(".txt")
-            return beside if not is_file(usual) and is_file(beside) else usual
-    return beside
+            return [Path(*parts).with_suffix(".txt"), beside]
+    return [beside]
 
 
 def add_boxes(
