@@ -73,6 +73,27 @@ def test_splits_of_every_layout(tmp_path: Path) -> None:
     assert splits(tmp_path / "one" / "images") == ["train", "val"]
 
 
+def test_a_class_called_train_is_no_split(tmp_path: Path) -> None:
+    """In a folder for each class; but beside "valid", or a folder without pictures, it is."""
+    for name in ("train", "bus"):
+        write_picture(tmp_path / name / f"{name}.jpg").with_suffix(".txt").write_text(LINE)
+    assert splits(tmp_path) == ["all"]
+    assert [image.id for image in read(tmp_path, split="train").images] == ["bus", "train"]
+    assert [image.id for image in read(tmp_path, split="bus").images] == ["bus"]  # asked for by its name
+    (tmp_path / "valid").mkdir()
+    assert splits(tmp_path) == ["train", "val"]
+    (tmp_path / "valid").rename(tmp_path / "runs")
+    (tmp_path / "bus" / "bus.jpg").unlink()
+    assert splits(tmp_path) == ["train"]
+
+
+@pytest.mark.parametrize("split", ["..", ".", "", "../b", "a/", "/"])
+def test_a_split_is_a_plain_name(split: str, tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path, {"a": {"a": LINE}, "b": {"b": LINE}})
+    with pytest.raises(DataError, match="a split is the name of a list or folder, got"):
+        read(folder / "images" / "a", split=split)
+
+
 def test_pictures_elsewhere(tmp_path: Path) -> None:
     """With a folder for each split, or as a whole."""
     here = write_yolo(tmp_path / "here", {"train": {"a": LINE}, "val": {"b": LINE}})

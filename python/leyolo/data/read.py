@@ -48,6 +48,8 @@ def read(
         raise DataError(f"{images}: no such folder")
     if names is not None and not names:
         raise DataError("names must have at least one class, got none")
+    if split in ("", "..") or Path(split).name != split:
+        raise DataError(f"a split is the name of a list or folder, got {split!r}")
     kept = cache.cache_file(data=path, split=split, images=folder, names=names, keep_unreadable=keep_unreadable)
     dataset = cache.load(kept)
     if dataset is None:

@@ -44,6 +44,8 @@ def read_yolo(
         DataError: there is no such folder, or no picture that can be read.
     """
     builder.sources.append(source)
+    if source.is_dir():
+        builder.sources += _folders(images or source)  # they say whether one of them is a split
     if source.is_file():
         paths = _listed(source, images or source.parent, builder)
     else:
@@ -108,9 +110,22 @@ def _split_folder(folder: Path, split: str) -> Path | None:
         for place in (folder / "images" / name, folder / name / "images"):
             if place.is_dir():
                 return place
-        if (folder / name).is_dir() and not (folder / "images").is_dir():
+        if (folder / name).is_dir() and not (folder / "images").is_dir() and not _is_class(folder, name):
             return folder / name
     return None
+
+
+def _is_class(folder: Path, name: str) -> bool:
+    """Whether a folder called "train" is one of a folder for each class: others have pictures, and none is a split."""
+    usual = {spelling for spellings in _SPELLINGS.values() for spelling in spellings}
+    others = [other for other in _folders(folder) if other.name != name]
+    if name not in usual or any(other.name in usual for other in others):
+        return False
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for other in others for file in other.glob("*"))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(entry) for entry in os.scandir(folder) if entry.is_dir()]
 
 
 def _found(folder: Path, builder: Builder) -> list[Path]:
