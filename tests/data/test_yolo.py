@@ -219,7 +219,8 @@ def test_a_yaml_of_a_tool_that_writes_the_wrong_folder(tmp_path: Path) -> None:
         ({"val": ".", "names": ["a", "a "]}, "class names must differ, got 'a' twice"),
         ({"val": ".", "path": [7], "names": ["a"]}, r"path must be a folder, got \['7'\]"),
         ({"train": "x"}, "has no 'val', but train"),
-        ({}, "has no 'val', but no split at all"),
+        ({"mine": "x", "tool": {"a": 1}}, "has no 'val', but mine$"),
+        ({"names": ["a"]}, r"data\.yaml has no split$"),
     ],
 )
 def test_a_bad_yaml_is_refused(content: dict[str, Any], message: str, tmp_path: Path) -> None:

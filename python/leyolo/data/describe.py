@@ -40,8 +40,8 @@ def read_description(
     numbered = _names(path, content)
     entries = None if split in _OTHER_KEYS else content.get(split)
     if entries is None:
-        there = ", ".join(key for key in _SPLITS if content.get(key)) or "no split at all"
-        raise DataError(f"{path} has no {split!r}, but {there}")
+        there = ", ".join(_there(content))
+        raise DataError(f"{path} has no {split!r}, but {there}" if there else f"{path} has no split")
     named = content.get("images")
     of_json = root / named if images is None and isinstance(named, str) else images
     parts: list[Dataset] = []
@@ -58,8 +58,13 @@ def read_description(
 
 
 def described_splits(path: Path) -> list[str]:
-    content = _content(path)
-    return [split for split in _SPLITS if content.get(split)]
+    return _there(_content(path))
+
+
+def _there(content: dict[str, Any]) -> list[str]:
+    """The usual splits first; tools also write keys that hold tables."""
+    keys = dict.fromkeys((*_SPLITS, *content))
+    return [key for key in keys if key not in _OTHER_KEYS and content.get(key) and not isinstance(content[key], dict)]
 
 
 def _content(path: Path) -> dict[str, Any]:
