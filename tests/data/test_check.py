@@ -42,7 +42,7 @@ def test_check_reads_the_keys_of_a_yaml_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("mine: a\n")
     assert [(part.split, len(part.dataset)) for part in check(tmp_path / "data.yaml")] == [("mine", 1)]
     (tmp_path / "data.yaml").write_text("names: [cat]\n")
-    with pytest.raises(DataError, match="has no split$"):
+    with pytest.raises(DataError, match=r"has no split$"):
         check(tmp_path / "data.yaml")
 
 

@@ -62,9 +62,9 @@ def described_splits(path: Path) -> list[str]:
 
 
 def _there(content: dict[str, Any]) -> list[str]:
-    """The usual splits first; tools also write keys that hold tables."""
-    keys = dict.fromkeys((*_SPLITS, *content))
-    return [key for key in keys if key not in _OTHER_KEYS and content.get(key) and not isinstance(content[key], dict)]
+    """The splits, the usual ones first. Tools also write keys that hold tables, which are none."""
+    others = [key for key, value in content.items() if key not in _OTHER_KEYS and not isinstance(value, dict)]
+    return [key for key in dict.fromkeys((*_SPLITS, *others)) if content.get(key)]
 
 
 def _content(path: Path) -> dict[str, Any]:
