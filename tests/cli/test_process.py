@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from annotated import write_voc
+
 Process = Callable[..., Any]
 Picture = Callable[..., Path]
 
@@ -206,3 +208,13 @@ def test_output_to_dev_stdout(
         done = process(*arguments, **options)
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads((tmp_path / "out").read_bytes() if to_file else done.stdout)["width"] == 96
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/stdout")
+def test_json_to_dev_stdout_is_alone_there(process: Process, tmp_path: Path) -> None:
+    data = write_voc(tmp_path / "v", {"a": [("cat", (1, 2, 30, 40))]})
+    with (tmp_path / "out").open("wb") as stream:
+        arguments = ["-m", "leyolo", "data", "stats", "--data", data, "--json", "/dev/stdout"]
+        done = process(*arguments, capture_output=False, stdout=stream, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads((tmp_path / "out").read_bytes())["all"]["objects"] == 1

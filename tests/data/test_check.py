@@ -28,6 +28,22 @@ def test_splits(tmp_path: Path) -> None:
     assert splits(write_voc(tmp_path / "x", {"a": [CAT]})) == ["all"]
     assert splits(write_yolo(tmp_path / "y", {"valid": {"a": ""}, "train": {"b": ""}})) == ["train", "val"]
     assert splits(write_coco(tmp_path)) == ["all"]
+    for text, found in (
+        ("mine: v\nyours: w\n", ["mine", "yours"]),
+        ("mine: v\nval: w\n", ["val"]),
+        ("nc: 2\n", ["all"]),
+    ):
+        (tmp_path / "data.yaml").write_text(text)
+        assert splits(tmp_path / "data.yaml") == found
+
+
+def test_check_reads_the_keys_of_a_yaml_that_are_there(tmp_path: Path) -> None:
+    write_voc(tmp_path / "a", {"a": [CAT]})
+    (tmp_path / "data.yaml").write_text("mine: a\n")
+    assert [(part.split, len(part.dataset)) for part in check(tmp_path / "data.yaml")] == [("mine", 1)]
+    (tmp_path / "data.yaml").write_text("names: [cat]\n")
+    with pytest.raises(DataError, match=r"has no split$"):
+        check(tmp_path / "data.yaml")
 
 
 def test_check_reads_all_splits_and_pictures(tmp_path: Path) -> None:

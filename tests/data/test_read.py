@@ -67,6 +67,31 @@ def test_a_change_is_noticed(change: str, home: Path, tmp_path: Path) -> None:
     assert (len(data), len(data.labels), data.images[0].width) == expected.get(change, (2, 1, 200))
 
 
+def test_a_yaml_added_to_a_folder_is_noticed(home: Path, tmp_path: Path) -> None:
+    folder = write_voc(tmp_path / "d", {"a": [("cat", (1, 2, 30, 40)), ("dog", (1, 2, 50, 60))]})
+    age(folder)
+    assert read(folder, split="val").names == ("cat", "dog")
+    assert len(list(home.iterdir())) == 1
+    (folder / "data.yaml").write_text("val: .\nnames: [dog]\n")
+    assert read(folder, split="val").names == ("dog",)
+
+
+def test_a_label_added_in_another_place_is_noticed(home: Path, tmp_path: Path) -> None:
+    """Beside the picture, then in the usual place, which comes first."""
+    write_picture(tmp_path / "d" / "images" / "a.jpg")
+    listed = tmp_path / "d" / "list.txt"
+    listed.write_text("images/a.jpg\n")
+    age(tmp_path / "d")
+    assert read(listed, split="val", names=("cat", "dog")).labels.tolist() == []
+    for place, label in (("images", 1), ("labels", 0)):
+        file = tmp_path / "d" / place / "a.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{label} .5 .5 .2 .2")
+        age(file)
+        assert read(listed, split="val", names=("cat", "dog")).labels.tolist() == [label], place
+    assert len(list(home.iterdir())) == 1
+
+
 def test_what_changed_just_now_is_not_kept(home: Path, tmp_path: Path) -> None:
     read(write_yolo(tmp_path / "d", {"val": {"a": "0 0.5 0.5 0.2 0.2"}}), split="val")
     assert not home.exists()

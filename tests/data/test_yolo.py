@@ -73,6 +73,27 @@ def test_splits_of_every_layout(tmp_path: Path) -> None:
     assert splits(tmp_path / "one" / "images") == ["train", "val"]
 
 
+def test_a_class_called_train_is_no_split(tmp_path: Path) -> None:
+    """In a folder for each class; but beside "valid", or a folder without pictures, it is."""
+    for name in ("train", "bus"):
+        write_picture(tmp_path / name / f"{name}.jpg").with_suffix(".txt").write_text(LINE)
+    assert splits(tmp_path) == ["all"]
+    assert [image.id for image in read(tmp_path, split="train").images] == ["bus", "train"]
+    assert [image.id for image in read(tmp_path, split="bus").images] == ["bus"]  # asked for by its name
+    (tmp_path / "valid").mkdir()
+    assert splits(tmp_path) == ["train", "val"]
+    (tmp_path / "valid").rename(tmp_path / "runs")
+    (tmp_path / "bus" / "bus.jpg").unlink()
+    assert splits(tmp_path) == ["train"]
+
+
+@pytest.mark.parametrize("split", ["..", ".", "", "../b", "a/", "/"])
+def test_a_split_is_a_plain_name(split: str, tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path, {"a": {"a": LINE}, "b": {"b": LINE}})
+    with pytest.raises(DataError, match="a split is the name of a list or folder, got"):
+        read(folder / "images" / "a", split=split)
+
+
 def test_pictures_elsewhere(tmp_path: Path) -> None:
     """With a folder for each split, or as a whole."""
     here = write_yolo(tmp_path / "here", {"train": {"a": LINE}, "val": {"b": LINE}})
@@ -165,6 +186,19 @@ def test_a_yaml_may_name_any_format(tmp_path: Path) -> None:
         read(path, split="test")
 
 
+def test_the_key_images_is_that_of_jsons(tmp_path: Path) -> None:
+    """Of folders and lists it would be the pictures of every split."""
+    for stem in ("a", "b"):
+        write_picture(tmp_path / stem / f"{stem}.jpg").with_suffix(".txt").write_text("0 .5 .5 .2 .2")
+    pictures = tmp_path / "pics"
+    pictures.mkdir()
+    write_coco(pictures).rename(tmp_path / "c.json")
+    path = describe(tmp_path, train="a", val=["b", "c.json"], images="pics", names=["tvmonitor", "person"])
+    found = {split: [image.path for image in read(path, split=split).images] for split in ("train", "val")}
+    assert found["train"] == [tmp_path / "a" / "a.jpg"]
+    assert found["val"] == [tmp_path / "b" / "b.jpg", pictures / "a.jpg", pictures / "b.jpg"]
+
+
 def test_a_yaml_of_a_tool_that_writes_the_wrong_folder(tmp_path: Path) -> None:
     write_picture(tmp_path / "d" / "valid" / "images" / "a.jpg")
     (tmp_path / "d" / "valid" / "labels").mkdir()
@@ -185,7 +219,8 @@ def test_a_yaml_of_a_tool_that_writes_the_wrong_folder(tmp_path: Path) -> None:
         ({"val": ".", "names": ["a", "a "]}, "class names must differ, got 'a' twice"),
         ({"val": ".", "path": [7], "names": ["a"]}, r"path must be a folder, got \['7'\]"),
         ({"train": "x"}, "has no 'val', but train"),
-        ({}, "has no 'val', but no split at all"),
+        ({"mine": "x", "tool": {"a": 1}}, "has no 'val', but mine$"),
+        ({"names": ["a"]}, r"data\.yaml has no split$"),
     ],
 )
 def test_a_bad_yaml_is_refused(content: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from leyolo.errors import InputError, UsageError
 from leyolo.predict import writers
 from leyolo.predict.results import Results
+from leyolo.weights.native import replacing
 
 ROWS = [[10, 20, 50, 80, 0.9, 0], [100.5, 30.25, 160, 120, 0.75, 16]]
 Make = Callable[..., Results]
@@ -74,7 +75,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     writers.write_text(path, "old")
 
     def fail() -> None:
-        with writers.replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_text("ne")
             raise RuntimeError("half way")
 

@@ -250,6 +250,11 @@ def test_pictures_elsewhere_are_not_validated_on_by_mistake(tmp_path: Path) -> N
         with pytest.raises(UsageError, match=r"would be the same\nSay with --val-images"):
             found(images=pictures / "train", **options)
         assert found(images=pictures / "train", val_images=pictures / "val", **options) == ["a", "b"]
+    # What is asked for by its name may have the same pictures.
+    assert found(images=pictures / "train", val_images=pictures / "train") == ["a", "a"]
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    again = {"val_data": tmp_path / "list.txt", "images": pictures / "train"}
+    assert found(**again) == ["a", "a"]
 
 
 def test_dirty_annotations_are_said(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ from leyolo.weights.native import write_atomically
 
 def checked(target: str | None, option: str = "--json") -> str | None:
     """``target`` itself, or UsageError where no file could be written there: asked before the work is done."""
+    if option == "--json" and target == "/dev/stdout":  # opened anew, it would be written over by what else is printed
+        return "-"
     if target in (None, "-"):
         return target
     if Path(str(target)).is_dir():

@@ -16,7 +16,7 @@ from leyolo.data.dataset import PER_BOX, Dataset, ImageRecord, Problem
 from leyolo.weights.fetch import cache_folder
 from leyolo.weights.native import write_atomically
 
-_VERSION = 3
+_VERSION = 4
 _FRESH = 2_000_000_000
 """Nanoseconds. A file changed so shortly before it was read may change again within the same time stamp."""
 

@@ -37,7 +37,7 @@ def parts(data: str | Path, *, split: str | None = None, images: str | Path | No
     for name in wanted:
         names = found[0][1].names if found else None
         found.append((name, read(data, split=name, images=images, names=names)))
-        if images is not None and len(found) > 1 and found[0][1].has_pictures_of(found[-1][1]):
+        if images is not None and len(found) > 1 and found[0][1].same_pictures_as(found[-1][1]):
             raise DataError(f"{images}: {wanted[0]} and {name} would both be its pictures; say which with --split")
     return found
 

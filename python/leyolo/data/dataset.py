@@ -99,7 +99,7 @@ class Dataset:
         kept = ~(self.crowd[rows] | self.duplicate[rows])
         return self.boxes[rows][kept], self.labels[rows][kept]
 
-    def has_pictures_of(self, other: Dataset) -> bool:
+    def same_pictures_as(self, other: Dataset) -> bool:
         """Whether both have the same pictures, in whatever order."""
         return {image.path for image in self.images} == {image.path for image in other.images}
 

@@ -40,24 +40,31 @@ def read_description(
     numbered = _names(path, content)
     entries = None if split in _OTHER_KEYS else content.get(split)
     if entries is None:
-        there = ", ".join(key for key in _SPLITS if content.get(key)) or "no split at all"
-        raise DataError(f"{path} has no {split!r}, but {there}")
-    if images is None and isinstance(content.get("images"), str):
-        images = root / content["images"]
+        there = ", ".join(_there(content))
+        raise DataError(f"{path} has no {split!r}, but {there}" if there else f"{path} has no split")
+    named = content.get("images")
+    of_json = root / named if images is None and isinstance(named, str) else images
     parts: list[Dataset] = []
     for entry in entries if isinstance(entries, list) and entries else [entries]:
         if not isinstance(entry, str) or not entry:
             raise DataError(f"{path}: {split} must be a path or a list of paths, got {shown(entry)}")
         part = Builder(keep_unreadable=builder.keep_unreadable)
-        parts.append(read_one(_resolved(root, entry), part, split=split, images=images, names=names, numbered=numbered))
+        # Of the other formats it would be one folder of pictures for every split.
+        place = of_json if entry.lower().endswith(".json") else images
+        parts.append(read_one(_resolved(root, entry), part, split=split, images=place, names=names, numbered=numbered))
         builder.sources += part.sources
         names = names or parts[0].names
     return joined(parts)
 
 
 def described_splits(path: Path) -> list[str]:
-    content = _content(path)
-    return [split for split in _SPLITS if content.get(split)]
+    return _there(_content(path))
+
+
+def _there(content: dict[str, Any]) -> list[str]:
+    """The splits, the usual ones first. Tools also write keys that hold tables, which are none."""
+    others = [key for key, value in content.items() if key not in _OTHER_KEYS and not isinstance(value, dict)]
+    return [key for key in dict.fromkeys((*_SPLITS, *others)) if content.get(key)]
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -46,6 +46,12 @@ def check_split(path: Path, split: str, images: Path | None) -> None:
         )
 
 
+def names_pictures(path: Path) -> bool:
+    """Whether annotations say which pictures they are of, wherever these are; a YOLO folder has those that are found
+    (a yaml may name one)."""
+    return path.suffix.lower() in (".json", ".txt") or (path.is_dir() and is_voc(path))
+
+
 def read_one(
     path: Path,
     builder: Builder,

@@ -48,11 +48,14 @@ def read(
         raise DataError(f"{images}: no such folder")
     if names is not None and not names:
         raise DataError("names must have at least one class, got none")
+    if split in ("", "..") or Path(split).name != split:
+        raise DataError(f"a split is the name of a list or folder, got {split!r}")
     kept = cache.cache_file(data=path, split=split, images=folder, names=names, keep_unreadable=keep_unreadable)
     dataset = cache.load(kept)
     if dataset is None:
         started = time.time_ns()
         builder = Builder(keep_unreadable=keep_unreadable)
+        builder.sources.append(path)  # a yaml added to a folder says what it is
         path = described(path)
         if path.suffix.lower() in _DESCRIPTIONS:
             dataset = read_description(path, builder, split=split, images=folder, names=names)

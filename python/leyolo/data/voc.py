@@ -48,7 +48,7 @@ def read_voc(
     annotations = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
     pictures = images or (folder / "JPEGImages" if (folder / "JPEGImages").is_dir() else annotations)
     stems = _stems(folder, annotations, split, builder)
-    builder.sources += [annotations, pictures]
+    builder.sources += [folder, annotations, pictures]
     found = _by_stem(pictures)
     whole = sorted(annotations.glob("*.xml"))
     trees: dict[str, Any] = {}

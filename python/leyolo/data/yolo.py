@@ -44,6 +44,8 @@ def read_yolo(
         DataError: there is no such folder, or no picture that can be read.
     """
     builder.sources.append(source)
+    if source.is_dir():
+        builder.sources += _folders(images or source)  # they say whether one of them is a split
     if source.is_file():
         paths = _listed(source, images or source.parent, builder)
     else:
@@ -54,13 +56,14 @@ def read_yolo(
     labels: list[int] = []
     labelled = False
     for path, id in zip(paths, _ids(paths), strict=True):
-        file = _label_file(path)
-        builder.sources.append(file)
+        places = _label_places(path)
+        builder.sources += places  # the first may be added, and is then the label
+        file = next(filter(is_file, places), places[0])
         picture = builder.picture(file, path, id, name=path.name)
         if picture is not None and file.is_file():
             labelled = True
             labels += add_boxes(builder, file, picture, known, classes)
-    missing = f"none of its {len(paths)} pictures has a label; expected them in {_label_file(paths[0]).parent}"
+    missing = f"none of its {len(paths)} pictures has a label; expected them in {_label_places(paths[0])[0].parent}"
     if known is None and not labels:
         raise DataError(f"{source}: {missing}")
     if not labelled:
@@ -107,9 +110,22 @@ def _split_folder(folder: Path, split: str) -> Path | None:
         for place in (folder / "images" / name, folder / name / "images"):
             if place.is_dir():
                 return place
-        if (folder / name).is_dir() and not (folder / "images").is_dir():
+        if (folder / name).is_dir() and not (folder / "images").is_dir() and not _is_class(folder, name):
             return folder / name
     return None
+
+
+def _is_class(folder: Path, name: str) -> bool:
+    """Whether a folder called "train" is one of a folder for each class: others have pictures, and none is a split."""
+    usual = {spelling for spellings in _SPELLINGS.values() for spelling in spellings}
+    others = [other for other in _folders(folder) if other.name != name]
+    if name not in usual or any(other.name in usual for other in others):
+        return False
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for other in others for file in other.glob("*"))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(entry) for entry in os.scandir(folder) if entry.is_dir()]
 
 
 def _found(folder: Path, builder: Builder) -> list[Path]:
@@ -149,14 +165,14 @@ def _named(folder: Path, builder: Builder) -> list[str] | None:
     return None
 
 
-def _label_file(path: Path) -> Path:
+def _label_places(path: Path) -> list[Path]:
+    """Where the label of a picture may be; the first that is there is it."""
     parts, beside = list(path.parts), path.with_suffix(".txt")
     for at in range(len(parts) - 2, -1, -1):
         if parts[at] == "images":
             parts[at] = "labels"
-            usual = Path(*parts).with_suffix(".txt")
-            return beside if not is_file(usual) and is_file(beside) else usual
-    return beside
+            return [Path(*parts).with_suffix(".txt"), beside]
+    return [beside]
 
 
 def add_boxes(

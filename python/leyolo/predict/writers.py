@@ -7,9 +7,8 @@ import io
 import json
 import os
 import re
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -18,33 +17,12 @@ from leyolo.predict import coco
 from leyolo.predict.images import Pixels
 from leyolo.predict.results import Results
 from leyolo.predict.video import VideoWriter, frame_rate
-from leyolo.weights.native import is_special
+from leyolo.weights.native import replacing
 
 TEXT: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
 """How text goes out. A file name that is not UTF-8 comes out escaped, which in JSON even reads back as it was."""
 
 CSV_HEADER = ("path", "frame", "name", "class", "confidence", "x1", "y1", "x2", "y2")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of ``path`` that becomes ``path`` if all goes well, and goes away if not.
-
-    Links are written through to what they name; what is there and no regular file (a pipe, a terminal, ``/dev/stdout``)
-    is given as it is.
-    """
-    if is_special(path):
-        yield path
-        return
-    target = Path(os.path.realpath(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(6)}{target.suffix[:16]}")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # less what the umask takes
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

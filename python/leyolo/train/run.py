@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from leyolo.data.dataset import Dataset
+from leyolo.data.formats import names_pictures
 from leyolo.data.loader import loader
 from leyolo.data.read import read
 from leyolo.data.splits import splits
@@ -284,7 +285,10 @@ def _datasets(settings: Settings, names: Sequence[str] | None) -> tuple[Dataset,
             return data, None  # data that is not split is learnt from as a whole, and to find it again proves nothing
         images = places[0]
     val_data = read(settings.val_data or settings.data, split="val", images=images, names=data.names)
-    if images is not None and settings.val_data != settings.data and val_data.has_pictures_of(data):
+    # One folder for both lists, unless the second is asked for with pictures that it names itself, as a json does.
+    once = images is not None and settings.val_images is None and settings.val_data != settings.data
+    named = settings.val_data is not None and names_pictures(Path(settings.val_data))
+    if once and not named and val_data.same_pictures_as(data):
         raise UsageError(
             f"{images}: the {len(data)} pictures to learn from are in it, and those to validate on would be the same\n"
             "Say with --val-images where those are, or --val 0"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,22 +137,33 @@ def _dtype(value: np.ndarray) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """``path`` holds either what it held before or all of ``data``, whatever happens. A link is written through to what
-    it names; what is special (:func:`is_special`) is written as it is."""
-    if is_special(path):
-        path.write_bytes(data)
-        return
-    path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
+    """``path`` holds either what it held before or all of ``data``, whatever happens; links and what is special as in
+    :func:`replacing`."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        if temporary != path:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of ``path`` that becomes ``path`` if all goes well, and goes away if not.
+
+    A link is written through to what it names; what is special (:func:`is_special`) is given as it is.
+    """
+    if is_special(path):
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name[:40]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary.touch(exist_ok=False)
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def is_special(path: Path) -> bool:
