@@ -255,6 +255,8 @@ def test_pictures_elsewhere_are_not_validated_on_by_mistake(tmp_path: Path) -> N
     (tmp_path / "list.txt").write_text("a.jpg\n")
     again = {"val_data": tmp_path / "list.txt", "images": pictures / "train"}
     assert found(**again) == ["a", "a"]
+    with pytest.raises(UsageError, match=r"list.txt is not split: say with --val-data"):
+        found(data=tmp_path / "list.txt", images=pictures / "train", val_images=pictures / "val")
 
 
 def test_dirty_annotations_are_said(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -284,6 +284,8 @@ def _datasets(settings: Settings, names: Sequence[str] | None) -> tuple[Dataset,
         if not places:
             return data, None  # data that is not split is learnt from as a whole, and to find it again proves nothing
         images = places[0]
+    if settings.val_data is None and names_pictures(Path(settings.data)) and "val" not in splits(settings.data, images):
+        raise UsageError(f"{settings.data} is not split: say with --val-data which pictures to validate on, or --val 0")
     val_data = read(settings.val_data or settings.data, split="val", images=images, names=data.names)
     # One folder for both lists, unless the second is asked for with pictures that it names itself, as a json does.
     once = images is not None and settings.val_images is None and settings.val_data != settings.data
