@@ -17,7 +17,7 @@ from PIL import Image
 
 from leyolo.errors import MissingDependencyError
 from leyolo.predict import coco
-from leyolo.predict.results import Array, Results
+from leyolo.predict.results import Array, Results, counted
 
 ROWS = [[10, 20, 50, 80, 0.9, 0], [100.5, 30.25, 160, 120, 0.75, 16], [0, 0, 30, 30, 0.5, 0]]
 Make = Callable[..., Results]
@@ -48,6 +48,9 @@ def test_results_fields(results: Make) -> None:
     assert r.masks is r.obb is r.probs is r.keypoints is None
     assert r.verbose() == "2 persons, 1 dog"
     assert results([]).verbose() == "no detections"
+    words = ("bus", "box", "cross", "couch", "toothbrush", "dog")
+    assert [counted(2, word)[2:] for word in words] == ["buses", "boxes", "crosses", "couches", "toothbrushes", "dogs"]
+    assert counted(1, "bus") == "1 bus"
     assert repr(r) == "Results('dir/a.jpg', 160x120: 2 persons, 1 dog)"
 
 

@@ -211,7 +211,7 @@ class Results:
         """``"4 persons, 1 bus"``, most frequent first, or ``"no detections"``."""
         ids, counts = np.unique(self.boxes.cls.astype(int), return_counts=True)
         order = np.argsort(-counts, kind="stable")
-        parts = [f"{counts[k]} {self.names[int(ids[k])]}{'s' if counts[k] > 1 else ''}" for k in order]
+        parts = [counted(int(counts[k]), self.names[int(ids[k])]) for k in order]
         return ", ".join(parts) or "no detections"
 
     def cpu(self) -> Results:
@@ -350,3 +350,9 @@ class Results:
             raise MissingDependencyError(f"to_torchvision needs torch, which is not usable here ({error})") from None
         data = torch.from_numpy(np.array(self.boxes.data))
         return {"boxes": data[:, :4], "labels": data[:, 5].long(), "scores": data[:, 4]}
+
+
+def counted(number: int, word: str) -> str:
+    """``"1 bus"``, ``"2 buses"``."""
+    ending = "" if number == 1 else "es" if word.endswith(("s", "x", "z", "ch", "sh")) else "s"
+    return f"{number} {word}{ending}"

@@ -310,21 +310,18 @@ class Report:
 
     def summary(self, folder: Path | None) -> None:
         from leyolo.cli.console import say
+        from leyolo.predict.results import counted
 
         if self._quiet:
             return
         seconds = time.perf_counter() - self._start
         failed = f", {len(self._errors)} failed" if self._errors else ""
-        say(f"{_counted(self._pictures, 'picture')}, {_counted(self._boxes, 'box')}{failed} in {seconds:.2f} s")
+        say(f"{counted(self._pictures, 'picture')}, {counted(self._boxes, 'box')}{failed} in {seconds:.2f} s")
         if self._pictures:
             stages = ", ".join(f"{stage} {ms / self._pictures:.1f}" for stage, ms in self._times.items())
             say(f"milliseconds a picture: {stages}")
         if folder is not None:
             say(f"saved to {folder}")
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}{'es' if word.endswith('x') else 's'}"
 
 
 def _sizes(text: str) -> int | tuple[int, int]:
