@@ -63,4 +63,34 @@ extern void transpose_rows(float const* from, long long pitch, int rows, long lo
   }
 }
 
+// The first block of rows x columns values.
+LEYOLO_INLINE void transpose_block(float const* x, long long from_pitch, int rows, int columns, float* y,
+                                   long long to_pitch) {
+  vf a[kLanes];
+  if (rows >= kLanes && columns >= kLanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) a[i] = load(x + i * from_pitch);
+    transpose_block(a);
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) store(y + i * to_pitch, a[i]);
+    return;
+  }
+  int const height = rows < kLanes ? rows : kLanes, width = columns < kLanes ? columns : kLanes;
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) a[i] = i < height ? load_part(x + i * from_pitch, width) : vf{};
+  transpose_block(a);
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i)
+    if (i < width) store_part(y + i * to_pitch, a[i], height);
+}
+
+// to[c * to_pitch + r] = from[r * from_pitch + c]; nothing else is read or written.
+extern void transpose_tile(float const* from, long long from_pitch, int rows, int columns, float* to,
+                           long long to_pitch) {
+  for (int line = 0; line < columns; line += 16)  // a cache line of every row
+    for (int r = 0; r < rows; r += kLanes)
+      for (int c = line; c < columns && c < line + 16; c += kLanes)
+        transpose_block(from + r * from_pitch + c, from_pitch, rows - r, columns - c, to + c * to_pitch + r, to_pitch);
+}
+
 }  // namespace leyolo::LEYOLO_ISA

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leyolo.ops._conv_common import IntPair, activate, empty_nhwc, like_input, nhwc, output_size, pair
+from leyolo.ops._conv_common import IntPair, activate, output_size, pair
 from leyolo.ops._library import call, library, register_fake
+from leyolo.ops._memory_format import empty_nhwc, like_input, nhwc
 
 
 def depthwise_conv2d_reference(
