@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import leyolo._C as C
 from cases import ACTIVATIONS, FLOATS, channels_last, compiled_equals_eager, opcheck
 from leyolo.ops import batch_norm_act
+from leyolo.ops._library import on_cuda
 from leyolo.ops.batch_norm_act import batch_norm_act_reference
 
 # Channels that divide, do not divide and exceed vectors; maps below and above a stretch.
@@ -23,7 +24,9 @@ SHAPES = [
     (16, 96, 20, 20),
     (1, 257, 3, 5),
     (2, 16, 90, 80),
+    (1, 5, 100, 90),  # a plane of more than one stretch
 ]
+FORMATS = [torch.channels_last, torch.contiguous_format]
 
 
 def make(shape: tuple[int, ...], dtype: torch.dtype, means: float = 5) -> tuple[torch.Tensor, ...]:
@@ -37,13 +40,22 @@ def running(channels: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Te
     return torch.randn(channels, dtype=dtype), torch.rand(channels, dtype=dtype) + 0.5
 
 
+def stored(tensors: tuple[torch.Tensor, ...], layout: torch.memory_format) -> tuple[torch.Tensor, ...]:
+    return tuple(t.contiguous(memory_format=layout) if t.dim() == 4 else t for t in tensors)
+
+
+@pytest.mark.parametrize("layout", FORMATS, ids=str)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values(
-    shape: tuple[int, ...], dtype: torch.dtype, training: bool, as_good_as_torch: Callable[..., None]
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    training: bool,
+    layout: torch.memory_format,
+    as_good_as_torch: Callable[..., None],
 ) -> None:
-    inputs = *make(shape, dtype), *running(shape[1])
+    inputs = stored((*make(shape, dtype), *running(shape[1])), layout)
     copies = [t.clone() for t in inputs]
     y = batch_norm_act(*copies, training=training, activation="silu")
     as_good_as_torch(y, fresh, *inputs, training=training, activation="silu")
@@ -65,14 +77,21 @@ def statistic(*inputs: torch.Tensor, which: int) -> torch.Tensor:
     return copies[which]
 
 
+@pytest.mark.parametrize("layout", FORMATS, ids=str)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradients(
-    shape: tuple[int, ...], dtype: torch.dtype, training: bool, as_good_as_torch: Callable[..., None]
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    training: bool,
+    layout: torch.memory_format,
+    as_good_as_torch: Callable[..., None],
 ) -> None:
     # The mean is kept as float32, as torch keeps it: where it is large its last bit shows in the gradient of weight.
-    inputs = *make(shape, dtype, means=1), *running(shape[1]), channels_last(torch.randn(shape)).to(dtype)
+    inputs = stored(
+        (*make(shape, dtype, means=1), *running(shape[1]), channels_last(torch.randn(shape)).to(dtype)), layout
+    )
 
     def gradients(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         leaves = [t.detach().requires_grad_() for t in tensors[:3]]
@@ -85,10 +104,11 @@ def test_gradients(
         as_good_as_torch(ours[i], lambda *t, i=i: gradients(batch_norm_act_reference, *t)[i], *inputs, factor=factor)
 
 
+@pytest.mark.parametrize("layout", FORMATS, ids=str)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_gradcheck(activation: str, training: bool) -> None:
-    inputs = [t.requires_grad_() for t in make((2, 3, 3, 2), torch.float64)]
+def test_gradcheck(activation: str, training: bool, layout: torch.memory_format) -> None:
+    inputs = [t.requires_grad_() for t in stored(make((2, 3, 3, 2), torch.float64), layout)]
     stats = running(3, torch.float64)
     assert torch.autograd.gradcheck(
         lambda *t: batch_norm_act(*t, *(s.clone() for s in stats), training=training, activation=activation), inputs
@@ -158,6 +178,12 @@ def test_memory_formats() -> None:
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert first.is_contiguous()
     torch.testing.assert_close(last, first)
+    # Gradients come in any memory, and go in that of x.
+    for t in (x, x.contiguous()):
+        t = t.detach().requires_grad_()
+        for gradient in (torch.ones_like(x), torch.ones(x.shape)):
+            (found,) = torch.autograd.grad(batch_norm_act(t, weight, bias, training=True), t, gradient)
+            assert found.stride() == t.stride()
 
 
 def test_gradients_only_where_wanted() -> None:
@@ -169,8 +195,11 @@ def test_gradients_only_where_wanted() -> None:
     assert bias.grad is None
 
 
-def test_registration() -> None:
-    inputs = [t.requires_grad_() for t in make((2, 5, 8, 7), torch.float32)]
+@pytest.mark.parametrize("layout", FORMATS, ids=str)
+def test_registration(layout: torch.memory_format) -> None:
+    if layout == torch.contiguous_format and on_cuda(torch.device("cpu")):
+        pytest.skip("CUDA takes channels_last only")
+    inputs = [t.requires_grad_() for t in stored(make((2, 5, 8, 7), torch.float32), layout)]
     stats = running(5)
     opcheck(torch.ops.leyolo.batch_norm_act, *inputs, None, None, 1e-5, "silu")
     opcheck(torch.ops.leyolo.batch_norm_act, *inputs, *stats, 1e-5, "silu")
@@ -198,8 +227,9 @@ def test_autocast_keeps_half_inputs_and_float_statistics() -> None:
     assert stats[0].dtype == torch.float32
 
 
-def test_any_number_of_threads_gives_the_same_bits() -> None:
-    leaves = [t.requires_grad_() for t in make((4, 40, 30, 30), torch.float32)]
+@pytest.mark.parametrize("layout", FORMATS, ids=str)
+def test_any_number_of_threads_gives_the_same_bits(layout: torch.memory_format) -> None:
+    leaves = [t.requires_grad_() for t in stored(make((4, 40, 30, 30), torch.float32), layout)]
     results = []
     threads = torch.get_num_threads()
     try:

@@ -8,8 +8,8 @@ import torch
 
 import leyolo._C as C
 from cases import channels_last, opcheck
-from leyolo.models.fused import on_cuda
 from leyolo.ops import forward
+from leyolo.ops._library import on_cuda
 from leyolo.runtime.cuda import pack_conv2d
 from leyolo.runtime.program import INPUT, OUTPUT, SILU, Buffer, Builder, Slot
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from leyolo.ops._library import library
 from leyolo.ops._memory_format import like_input, nhwc
 
-SHAPES = [(2, 3, 5, 7), (1, 96, 40, 40), (3, 17, 1, 130), (2, 65, 9, 8), (1, 1, 6, 6), (4, 8, 1, 1), (0, 3, 4, 4), (2, 5, 0, 4)]
+SHAPES = [
+    (2, 3, 5, 7),
+    (1, 96, 40, 40),
+    (3, 17, 1, 130),
+    (2, 65, 9, 8),
+    (1, 1, 6, 6),
+    (4, 8, 1, 1),
+    (0, 3, 4, 4),
+    (2, 5, 0, 4),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

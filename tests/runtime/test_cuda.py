@@ -13,10 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import leyolo._C as C
 from leyolo.models.config import CONFIGS
-from leyolo.models.fused import FusedNetwork, on_cuda
+from leyolo.models.fused import FusedNetwork
 from leyolo.models.network import build
 from leyolo.models.transfer import from_torch, to_torch
 from leyolo.ops import forward
+from leyolo.ops._library import on_cuda
 from leyolo.predict.gpu import GpuEngine
 from leyolo.predict.pipeline import Pipeline, Settings, _suppress
 from leyolo.runtime.cuda import Gpu, in_type, pack_conv2d, pack_depthwise

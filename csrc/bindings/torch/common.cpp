@@ -60,24 +60,29 @@ View view(Tensor const& t, char const* what) {
 
 View view(OptionalTensor const& t, char const* what) { return t ? view(*t, what) : View(); }
 
+bool is_nhwc(Tensor const& t) {
+  if (t.dim() != 4) return false;
+  int64_t const order[] = {1, 3, 2, 0};  // the fastest first
+  int64_t expected = 1;
+  bool dense = true;
+  for (int64_t const d : order) {
+    dense = dense && (t.size(d) == 1 || t.stride(d) == expected);
+    expected *= t.size(d);
+  }
+  return dense;
+}
+
 View view_nhwc(Tensor const& t, char const* what) {
   check(t.dim() == 4, what, " must be [N, C, H, W], got ", t.dim(), " dimensions");
-  int64_t const n = t.size(0), c = t.size(1), h = t.size(2), w = t.size(3);
   View v;
   v.data = t.data_ptr();
   v.dtype = dtype_of(t, what);
   v.device = device_of(t);
   if (t.is_cuda()) v.index = int8_t(t.get_device_index());
   v.rank = 4;
-  int64_t const shape[] = {n, h, w, c}, strides[] = {t.stride(0), t.stride(2), t.stride(3), t.stride(1)};
-  int64_t expected = 1;
-  bool dense = true;
-  for (int d = 3; d >= 0; --d) {
-    v.shape[d] = shape[d];
-    dense = dense && (shape[d] == 1 || strides[d] == expected);
-    expected *= shape[d];
-  }
-  check(dense || v.numel() == 0, what, " must be in channels_last memory, got other strides for ", v, " (NHWC)");
+  int64_t const shape[] = {t.size(0), t.size(2), t.size(3), t.size(1)};
+  std::copy_n(shape, 4, v.shape);
+  check(is_nhwc(t) || v.numel() == 0, what, " must be in channels_last memory, got other strides for ", v, " (NHWC)");
   return v;
 }
 

@@ -23,6 +23,7 @@ using OptionalTensor = std::optional<Tensor>;
 View view(Tensor const& t, char const* what);          // row-major; else an error that names `what`
 View view(OptionalTensor const& t, char const* what);  // an absent tensor gives an absent View
 View view_nhwc(Tensor const& t, char const* what);     // [N, C, H, W] in channels_last memory, seen as [N, H, W, C]
+bool is_nhwc(Tensor const& t);                         // [N, C, H, W] in channels_last memory
 
 Tensor empty(Tensor const& like, std::vector<int64_t> const& shape, ScalarType dtype);
 Tensor empty_nhwc(Tensor const& like, int64_t n, int64_t c, int64_t h, int64_t w);  // logically [n, c, h, w]

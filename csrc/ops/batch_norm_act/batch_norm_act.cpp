@@ -8,11 +8,13 @@ namespace leyolo {
 
 namespace {
 
-void check_channels(View v, View x, char const* name) {
-  check(!v || (v.rank == 1 && v.shape[0] == x.shape[x.rank - 1] &&
-               v.dtype == (x.dtype == DType::f64 ? DType::f64 : DType::f32)),
-        "batch_norm_act: ", name, " must be ", x.dtype == DType::f64 ? DType::f64 : DType::f32, " [",
-        x.shape[x.rank - 1], "], got ", v);
+int64_t channels_of(View x, BatchNormAct const& params) { return x.shape[params.channels_first ? 1 : x.rank - 1]; }
+
+void check_channels(View v, View x, BatchNormAct const& params, char const* name) {
+  DType const expected = x.dtype == DType::f64 ? DType::f64 : DType::f32;
+  int64_t const channels = channels_of(x, params);
+  check(!v || (v.rank == 1 && v.shape[0] == channels && v.dtype == expected), "batch_norm_act: ", name, " must be ",
+        expected, " [", channels, "], got ", v);
 }
 
 void check_like(View v, View x, char const* name) {
@@ -23,25 +25,26 @@ void check_like(View v, View x, char const* name) {
 void check_inputs(View x, View weight, View bias, View mean, View variance, BatchNormAct const& params) {
   check_one_device("batch_norm_act", x, {weight, bias, mean, variance});
   check(x.rank >= 2, "batch_norm_act: x must be [..., C], got ", x);
+  check(!params.channels_first || x.device == Device::cpu, "batch_norm_act: x must be in channels_last memory on CUDA");
   check(x.dtype == DType::f32 || x.dtype == DType::f64 || x.dtype == DType::f16 || x.dtype == DType::bf16,
         "batch_norm_act: x must be float32, float64, float16 or bfloat16, got ", x);
-  check_channels(weight, x, "weight"), check_channels(bias, x, "bias");
-  check_channels(mean, x, "mean"), check_channels(variance, x, "variance");
+  check_channels(weight, x, params, "weight"), check_channels(bias, x, params, "bias");
+  check_channels(mean, x, params, "mean"), check_channels(variance, x, params, "variance");
   check(mean && variance, "batch_norm_act: mean and variance are missing");
   check(params.eps >= 0, "batch_norm_act: eps must not be negative, got ", params.eps);
-  check(!params.training || x.numel() != x.shape[x.rank - 1],
+  check(!params.training || x.numel() != channels_of(x, params),
         "batch_norm_act: expected more than 1 value per channel when training, got ", x);
 }
 
 }  // namespace
 
-int64_t batch_norm_act_workspace(View x) {
-  return LEYOLO_DISPATCH("batch_norm_act", x.device, batch_norm_act_workspace_cpu(x, false),
+int64_t batch_norm_act_workspace(View x, bool channels_first) {
+  return LEYOLO_DISPATCH("batch_norm_act", x.device, batch_norm_act_workspace_cpu(x, channels_first, false),
                          batch_norm_act_workspace_cuda(x));
 }
 
-int64_t batch_norm_act_backward_workspace(View x) {
-  return LEYOLO_DISPATCH("batch_norm_act", x.device, batch_norm_act_workspace_cpu(x, true),
+int64_t batch_norm_act_backward_workspace(View x, bool channels_first) {
+  return LEYOLO_DISPATCH("batch_norm_act", x.device, batch_norm_act_workspace_cpu(x, channels_first, true),
                          batch_norm_act_workspace_cuda(x));
 }
 
@@ -49,7 +52,7 @@ void batch_norm_act(View x, View weight, View bias, View mean, View variance, Vi
                     BatchNormAct const& params, Context const& context) {
   check_inputs(x, weight, bias, mean, variance, params);
   check_like(y, x, "y");
-  check(workspace.numel() * size_of(workspace.dtype) >= batch_norm_act_workspace(x),
+  check(workspace.numel() * size_of(workspace.dtype) >= batch_norm_act_workspace(x, params.channels_first),
         "batch_norm_act: the workspace is too small");
   if (x.numel() == 0) return;
   LEYOLO_DISPATCH("batch_norm_act", x.device,
@@ -61,9 +64,9 @@ void batch_norm_act_backward(View gradient, View x, View weight, View bias, View
                              View gb, View workspace, BatchNormAct const& params, Context const& context) {
   check_inputs(x, weight, bias, mean, variance, params);
   check_like(gradient, x, "the gradient"), check_like(gx, x, "the gradient of x");
-  check_channels(gw, x, "the gradient of weight"), check_channels(gb, x, "the gradient of bias");
+  check_channels(gw, x, params, "the gradient of weight"), check_channels(gb, x, params, "the gradient of bias");
   check_one_device("batch_norm_act", x, {gradient, gx, gw, gb});
-  check(workspace.numel() * size_of(workspace.dtype) >= batch_norm_act_backward_workspace(x),
+  check(workspace.numel() * size_of(workspace.dtype) >= batch_norm_act_backward_workspace(x, params.channels_first),
         "batch_norm_act: the workspace of the backward pass is too small");
   LEYOLO_DISPATCH(
       "batch_norm_act", x.device,

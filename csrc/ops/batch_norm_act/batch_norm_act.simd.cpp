@@ -1,5 +1,5 @@
 // The passes of batch norm over a stretch of a map. All are limited by memory; four vectors at a time hide the latency
-// of the exponential.
+// of the exponential. PLANE: of one channel, so that what belongs to channels is one value.
 #include "core/simd.h"
 #include "ops/batch_norm_act/batch_norm_act_args.h"
 
@@ -34,6 +34,12 @@ LEYOLO_INLINE void put(float* p, vf x, int v, long long left, bool part) {
   if (n > 0) store_part(p + v * kLanes, x, n < kLanes ? static_cast<int>(n) : kLanes);
 }
 
+// What a table holds for vector v of the step at r.
+template <bool PLANE>
+LEYOLO_INLINE vf of(float const* table, long long r, int v) {
+  return PLANE ? vf{} + table[0] : load(table + r + v * kLanes);
+}
+
 LEYOLO_INLINE void add_to(float* p, vf x) { store(p, load(p) + x); }
 // Adds x to p, and what rounding leaves over to rest (Knuth, TAOCP 2, 4.2.2).
 LEYOLO_INLINE void add_to(float* p, float* rest, vf x) {
@@ -65,63 +71,53 @@ LEYOLO_INLINE void differentiate_each(Activation activation, vf (&z)[kNormVector
   }
 }
 
-template <bool SILU>
+template <bool SILU, bool PLANE>
 void apply(NormArgs const& a) {
   walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
     vf z[kNormVectors];
-    LEYOLO_EACH z[v] =
-        (value(a.x + i, v, a.count - i, part) - load(a.mean + r + v * kLanes)) * load(a.scale + r + v * kLanes) +
-        load(a.shift + r + v * kLanes);
+    LEYOLO_EACH z[v] = (value(a.x + i, v, a.count - i, part) - of<PLANE>(a.mean, r, v)) * of<PLANE>(a.scale, r, v) +
+                       of<PLANE>(a.shift, r, v);
     activate_each<SILU>(a.activation, z);
     LEYOLO_EACH put(a.out + i, z[v], v, a.count - i, part);
   });
 }
 
 // The gradient before the activation, and x - mean. Where nothing is left the gradient reads as zero.
-template <bool SILU>
+template <bool SILU, bool PLANE>
 LEYOLO_INLINE void before_activation(NormArgs const& a, long long i, long long r, bool part, vf (&dz)[kNormVectors],
                                      vf (&centred)[kNormVectors]) {
-  LEYOLO_EACH centred[v] = value(a.x + i, v, a.count - i, part) - load(a.mean + r + v * kLanes);
-  LEYOLO_EACH dz[v] = centred[v] * load(a.scale + r + v * kLanes) + load(a.shift + r + v * kLanes);
+  LEYOLO_EACH centred[v] = value(a.x + i, v, a.count - i, part) - of<PLANE>(a.mean, r, v);
+  LEYOLO_EACH dz[v] = centred[v] * of<PLANE>(a.scale, r, v) + of<PLANE>(a.shift, r, v);
   differentiate_each<SILU>(a.activation, dz);
   LEYOLO_EACH dz[v] = dz[v] * value(a.gradient + i, v, a.count - i, part);
 }
 
-template <bool SILU>
+template <bool SILU, bool PLANE>
 void sums(NormArgs const& a) {
   walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
     vf dz[kNormVectors], centred[kNormVectors];
-    before_activation<SILU>(a, i, r, part, dz, centred);
+    before_activation<SILU, PLANE>(a, i, r, part, dz, centred);
     LEYOLO_EACH add_to(a.sum + r + v * kLanes, a.rest + r + v * kLanes, dz[v]);
     LEYOLO_EACH add_to(a.product + r + v * kLanes, a.product_rest + r + v * kLanes, dz[v] * centred[v]);
   });
 }
 
-template <bool SILU>
+template <bool SILU, bool PLANE>
 void x_gradient(NormArgs const& a) {
   walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
     vf dz[kNormVectors], centred[kNormVectors];
-    before_activation<SILU>(a, i, r, part, dz, centred);
-    LEYOLO_EACH put(a.out + i,
-                    load(a.scale + r + v * kLanes) * dz[v] - load(a.offset + r + v * kLanes) -
-                        centred[v] * load(a.slope + r + v * kLanes),
-                    v, a.count - i, part);
+    before_activation<SILU, PLANE>(a, i, r, part, dz, centred);
+    LEYOLO_EACH put(
+        a.out + i, of<PLANE>(a.scale, r, v) * dz[v] - of<PLANE>(a.offset, r, v) - centred[v] * of<PLANE>(a.slope, r, v),
+        v, a.count - i, part);
   });
 }
 
-}  // namespace
-
-// sum += x
-extern void norm_sum(NormArgs const& a) {
-  walk(a, [&](long long i, long long r, bool part)
-              LEYOLO_LAMBDA { LEYOLO_EACH add_to(a.sum + r + v * kLanes, value(a.x + i, v, a.count - i, part)); });
-}
-
-// rest += x - mean, product += (x - mean)^2
-extern void norm_squares(NormArgs const& a) {
+template <bool PLANE>
+void squares(NormArgs const& a) {
   walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
     LEYOLO_EACH {
-      vf d = value(a.x + i, v, a.count - i, part) - load(a.mean + r + v * kLanes);
+      vf d = value(a.x + i, v, a.count - i, part) - of<PLANE>(a.mean, r, v);
       if (part) {
         long long const n = a.count - i - v * kLanes;
         d = reinterpret_cast<vf>(reinterpret_cast<vi>(d) & first_lanes(n < 0        ? 0
@@ -134,16 +130,30 @@ extern void norm_squares(NormArgs const& a) {
   });
 }
 
-// out = activation(z)
-extern void norm_apply(NormArgs const& a) { a.activation == Activation::silu ? apply<true>(a) : apply<false>(a); }
+}  // namespace
 
-// sum += dz, product += dz (x - mean), each with its rest, where dz = gradient * activation'(z)
-extern void norm_gradient_sums(NormArgs const& a) { a.activation == Activation::silu ? sums<true>(a) : sums<false>(a); }
-
-extern void norm_x_gradient(NormArgs const& a) {
-  a.activation == Activation::silu ? x_gradient<true>(a) : x_gradient<false>(a);
+// sum += x
+extern void norm_sum(NormArgs const& a) {
+  walk(a, [&](long long i, long long r, bool part)
+              LEYOLO_LAMBDA { LEYOLO_EACH add_to(a.sum + r + v * kLanes, value(a.x + i, v, a.count - i, part)); });
 }
 
+// rest += x - mean, product += (x - mean)^2
+extern void norm_squares(NormArgs const& a) { a.plane ? squares<true>(a) : squares<false>(a); }
+
+#define LEYOLO_NORM(pass)                                                                            \
+  if (a.activation == Activation::silu) return a.plane ? pass<true, true>(a) : pass<true, false>(a); \
+  a.plane ? pass<false, true>(a) : pass<false, false>(a)
+
+// out = activation(z)
+extern void norm_apply(NormArgs const& a) { LEYOLO_NORM(apply); }
+
+// sum += dz, product += dz (x - mean), each with its rest, where dz = gradient * activation'(z)
+extern void norm_gradient_sums(NormArgs const& a) { LEYOLO_NORM(sums); }
+
+extern void norm_x_gradient(NormArgs const& a) { LEYOLO_NORM(x_gradient); }
+
+#undef LEYOLO_NORM
 #undef LEYOLO_EACH
 
 }  // namespace leyolo::LEYOLO_ISA

@@ -5,9 +5,10 @@
 
 namespace leyolo {
 
-// A stretch of a channels-last map that begins with channel 0. What belongs to channels is repeated up to `period`
+// A stretch of a map. Channels last it begins with channel 0, and what belongs to channels is repeated up to `period`
 // values, a multiple of the channels and of kNormVectors vectors: kernels walk over plain memory and meet no tails
-// but the last one.
+// but the last one. Of a `plane` of one channel only the first value of what belongs to channels is read, and sums have
+// a period of kNormVectors vectors.
 struct NormArgs {
   float const* x;
   float const* gradient;  // of y
@@ -18,6 +19,7 @@ struct NormArgs {
   float *sum, *product, *rest;        // [period], added to
   float* product_rest;                // of the product; `rest` is then the sum's
   Activation activation;
+  bool plane;
 };
 
 constexpr int kNormVectors = 4;

@@ -20,102 +20,166 @@ LEYOLO_SIMD(void norm_x_gradient(NormArgs const&))
 
 namespace {
 
+constexpr int64_t kTables = 4;           // of a stretch: see NormArgs
+constexpr int64_t kMostPeriod = 4 * 16;  // of a plane: kNormVectors vectors of any instruction set
+constexpr int64_t kStretch = 8192;       // values of two maps in 64 KB
+
+// How a map is cut. Channels last: into stretches of all channels, whose tables are repeated up to a period. Channels
+// first: every plane of a channel by itself.
 struct Plan {
-  int64_t channels, values, period, stretch, pieces;
+  bool planes;
+  int64_t channels, values, period, stretch;
+  int64_t images, parts;  // a channel's stretches: `parts` of each image (channels last: of all of them together)
+  int64_t pieces, area;
 
-  explicit Plan(View x) : channels(std::max<int64_t>(1, x.shape[x.rank - 1])), values(x.numel()) {
-    // Whole steps of every instruction set; not shorter, so that few values are added to one float32 sum.
-    period = std::lcm(channels, int64_t(64));
-    stretch = period * std::max<int64_t>(16, 8192 / period);
-    pieces = (values + stretch - 1) / stretch;
+  Plan(View x, bool channels_first) : planes(channels_first), values(x.numel()) {
+    channels = std::max<int64_t>(1, x.shape[planes ? 1 : x.rank - 1]);
+    if (planes) {
+      images = x.shape[0];
+      area = values / std::max<int64_t>(1, images * channels);
+      period = kNormVectors * lanes();
+      stretch = kStretch;
+      parts = (area + stretch - 1) / stretch;
+      pieces = images * channels * parts;
+    } else {
+      // Whole steps of every instruction set; not shorter, so that few values are added to one float32 sum.
+      period = std::lcm(channels, int64_t(64));
+      stretch = period * std::max<int64_t>(16, kStretch / period);
+      pieces = parts = (values + stretch - 1) / stretch;
+      images = 1, area = values;
+    }
   }
-  int64_t rows(int64_t piece) const { return std::min(stretch, values - piece * stretch) / channels; }
+  int64_t table() const { return planes ? channels : period; }  // values of one that belongs to channels
+  int64_t kept() const { return planes ? 1 : period; }          // values of a table of a piece
+  int64_t piece(int64_t image, int64_t channel, int64_t part) const {
+    return planes ? (image * channels + channel) * parts + part : part;
+  }
+  int64_t begin(int64_t piece) const { return piece / parts * area + piece % parts * stretch; }
+  int64_t count(int64_t piece) const { return std::min(stretch, area - piece % parts * stretch); }
+  int64_t rows(int64_t piece) const { return planes ? count(piece) : count(piece) / channels; }
 };
-
-constexpr int64_t kTables = 4;  // of a stretch: see NormArgs
 
 // What a pass needs, laid out in the workspace.
 struct Scratch {
-  float *mean, *scale, *shift, *offset, *slope;  // [period]
-  float* sums;                                   // [pieces, 4, period]: of a stretch, folded into the first channels
+  float *mean, *scale, *shift, *offset, *slope;  // [table]
+  float* sums;                                   // [pieces, 4, kept]: of a stretch, folded into the first channels
   float* halves;                                 // float32 copies of half tensors
 
   Scratch(Plan const& p, View workspace) {
     float* next = workspace.as<float>();
-    for (float** table : {&mean, &scale, &shift, &offset, &slope}) *table = next, next += p.period;
+    for (float** table : {&mean, &scale, &shift, &offset, &slope}) *table = next, next += p.table();
     sums = next;
-    halves = next + kTables * p.pieces * p.period;
+    halves = next + kTables * p.pieces * p.kept();
   }
 };
 
 void repeat(float* table, Plan const& p) {
-  for (int64_t i = p.channels; i < p.period; ++i) table[i] = table[i - p.channels];
+  for (int64_t i = p.channels; i < p.table(); ++i) table[i] = table[i - p.channels];
 }
 
-// table[0 .. channels) becomes the sums over the repetitions.
+// The sum of a plane's table and of its rests, in a fixed order of four chains side by side.
+double plane_sum(float const* table, float const* rest, Plan const& p) {
+  double chain[4] = {};
+  for (int64_t i = 0; i < p.period; i += 4)
+    for (int64_t j = 0; j < 4; ++j) chain[j] += double(table[i + j]) + (rest ? rest[i + j] : 0.0f);
+  return (chain[0] + chain[1]) + (chain[2] + chain[3]);
+}
+
+// table[0 .. channels of a piece) becomes the sums over the repetitions.
 void fold(float* table, Plan const& p) {
+  if (p.planes) {
+    table[0] = float(plane_sum(table, nullptr, p));
+    return;
+  }
   for (int64_t i = p.channels; i < p.period; i += p.channels)
     for (int64_t c = 0; c < p.channels; ++c) table[c] += table[i + c];
 }
 
 // The same for sums with rests: what float32 cannot hold becomes the new rest.
 void fold(float* table, float* rest, Plan const& p) {
-  for (int64_t c = 0; c < p.channels; ++c) {
+  for (int64_t c = 0; c < (p.planes ? 1 : p.channels); ++c) {
     double total = 0;
-    for (int64_t i = c; i < p.period; i += p.channels) total += double(table[i]) + rest[i];
+    if (p.planes)
+      total = plane_sum(table, rest, p);
+    else
+      for (int64_t i = c; i < p.period; i += p.channels) total += double(table[i]) + rest[i];
     table[c] = float(total), rest[c] = float(total - table[c]);
   }
 }
 
+// Of a piece; `local`: where a plane's sums are made.
+NormArgs args(Plan const& p, Scratch const& s, Activation activation, float const* x, int64_t piece, float* local) {
+  int64_t const channel = p.planes ? piece / p.parts % p.channels : 0;
+  NormArgs a{};
+  a.x = x + p.begin(piece);
+  a.count = p.count(piece), a.period = p.period;
+  a.mean = s.mean + channel, a.scale = s.scale + channel, a.shift = s.shift + channel;
+  a.offset = s.offset + channel, a.slope = s.slope + channel;
+  a.sum = p.planes ? local : s.sums + kTables * piece * p.period;
+  a.product = a.sum + p.period, a.rest = a.product + p.period, a.product_rest = a.rest + p.period;
+  a.activation = activation;
+  a.plane = p.planes;
+  return a;
+}
+
+// f(args, piece) for every piece.
 template <class F>
-void each_piece(Plan const& p, Context const& context, F&& f) {
-  parallel_for(context, 0, p.pieces, 1 + 16384 / p.stretch, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) f(i, p.rows(i));
+void each_piece(Plan const& p, Scratch const& s, Activation activation, float const* x, Context const& context, F&& f) {
+  int64_t const grain = 1 + 16384 / std::clamp<int64_t>(p.area, 1, p.stretch);
+  parallel_for(context, 0, p.pieces, grain, [&](int64_t begin, int64_t end) {
+    float local[kTables * kMostPeriod];
+    for (int64_t i = begin; i < end; ++i) {
+      NormArgs a = args(p, s, activation, x, i, local);
+      f(a, i);
+    }
   });
 }
 
-NormArgs args(Plan const& p, Scratch const& s, Activation activation, float const* x, int64_t piece) {
-  NormArgs a{};
-  a.x = x + piece * p.stretch;
-  a.count = p.rows(piece) * p.channels, a.period = p.period;
-  a.mean = s.mean, a.scale = s.scale, a.shift = s.shift, a.offset = s.offset, a.slope = s.slope;
-  a.sum = s.sums + kTables * piece * p.period, a.product = a.sum + p.period, a.rest = a.product + p.period;
-  a.product_rest = a.rest + p.period;
-  a.activation = activation;
-  return a;
+// f(c, sum, product, rest, rest of the product, rows) of every stretch of the n channels from `first` on, in order.
+template <class F>
+void each_kept(Plan const& p, Scratch const& s, int64_t first, int64_t n, F&& f) {
+  for (int64_t image = 0; image < p.images; ++image)
+    for (int64_t part = 0; part < p.parts; ++part)
+      for (int64_t c = 0; c < n; ++c) {
+        int64_t const piece = p.piece(image, first + c, part);
+        float const* const t = s.sums + kTables * piece * p.kept() + (p.planes ? 0 : first + c);
+        f(c, t[0], t[p.kept()], t[2 * p.kept()], t[3 * p.kept()], p.rows(piece));
+      }
+}
+
+// The tables of sums of a piece, before and after its passes.
+void clear(NormArgs const& a) { std::fill_n(a.sum, kTables * a.period, 0.0f); }
+void keep(NormArgs const& a, Plan const& p, Scratch const& s, int64_t piece) {
+  for (int64_t t = 0; p.planes && t < kTables; ++t) s.sums[kTables * piece + t] = a.sum[t * a.period];
 }
 
 void statistics(float const* x, Plan const& p, Scratch const& s, float* mean, float* variance, Context const& context) {
   auto *const sum = LEYOLO_PICK(norm_sum), *const squares = LEYOLO_PICK(norm_squares);
-  each_piece(p, context, [&](int64_t piece, int64_t rows) {
-    NormArgs a = args(p, s, Activation::none, x, piece);
-    std::fill_n(a.sum, 3 * p.period, 0.0f);
+  each_piece(p, s, Activation::none, x, context, [&](NormArgs& a, int64_t piece) {
+    clear(a);
     sum(a);
     fold(a.sum, p);
-    for (int64_t c = 0; c < p.channels; ++c) a.sum[c] /= float(rows);
-    repeat(a.sum, p);
+    for (int64_t c = 0; c < (p.planes ? 1 : p.channels); ++c) a.sum[c] /= float(p.rows(piece));
+    if (!p.planes) repeat(a.sum, p);
     a.mean = a.sum;
     squares(a);
     fold(a.product, p), fold(a.rest, p);
+    keep(a, p, s, piece);
   });
   int64_t const rows = p.values / p.channels;
-  parallel_for(context, 0, p.channels, 1 + 16384 / p.pieces, [&](int64_t begin, int64_t end) {
+  parallel_for(context, 0, p.channels, 1 + 16384 / (p.images * p.parts), [&](int64_t begin, int64_t end) {
     constexpr int64_t kAtOnce = 16;  // neighbouring channels share cache lines
     for (int64_t first = begin; first < end; first += kAtOnce) {
       int64_t const n = std::min(kAtOnce, end - first);
       double total[kAtOnce] = {}, spread[kAtOnce] = {};
-      for (int64_t i = 0; i < p.pieces; ++i)
-        for (int64_t c = 0; c < n; ++c) {
-          float const* const stretch = s.sums + kTables * i * p.period + first + c;
-          total[c] += double(p.rows(i)) * stretch[0] + stretch[2 * p.period];
-        }
+      each_kept(p, s, first, n, [&](int64_t c, float mean, float, float rest, float, int64_t count) {
+        total[c] += double(count) * mean + rest;
+      });
       for (int64_t c = 0; c < n; ++c) total[c] /= double(rows);
-      for (int64_t i = 0; i < p.pieces; ++i)
-        for (int64_t c = 0; c < n; ++c) {
-          float const* const stretch = s.sums + kTables * i * p.period + first + c;
-          double const d = stretch[0] - total[c];
-          spread[c] += stretch[p.period] + 2 * d * stretch[2 * p.period] + double(p.rows(i)) * d * d;
-        }
+      each_kept(p, s, first, n, [&](int64_t c, float mean, float squares, float rest, float, int64_t count) {
+        double const d = mean - total[c];
+        spread[c] += squares + 2 * d * rest + double(count) * d * d;
+      });
       for (int64_t c = 0; c < n; ++c)
         mean[first + c] = float(total[c]), variance[first + c] = float(spread[c] / double(rows));
     }
@@ -133,12 +197,14 @@ void fill_tables(Plan const& p, Scratch const& s, View weight, View bias, View m
   repeat(s.mean, p), repeat(s.scale, p), repeat(s.shift, p);
 }
 
-// float64, for gradient checks: plain loops, channel by channel.
+// float64, for gradient checks: plain loops, channel by channel. f(c, rows, at): value i of channel c lies at at(i).
 template <class F>
-void each_channel_f64(View x, Context const& context, F&& f) {
-  int64_t const channels = x.shape[x.rank - 1], rows = x.numel() / channels;
-  parallel_for(context, 0, channels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) f(c, channels, rows);
+void each_channel_f64(Plan const& p, Context const& context, F&& f) {
+  parallel_for(context, 0, p.channels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c)
+      f(c, p.values / p.channels, [&p, c](int64_t i) {
+        return p.planes ? (i / p.area * p.channels + c) * p.area + i % p.area : i * p.channels + c;
+      });
   });
 }
 
@@ -147,30 +213,30 @@ double or_zero(View v, int64_t c) { return v ? v.as<double>()[c] : 0; }
 
 void forward_f64(View x, View weight, View bias, View mean, View variance, View y, BatchNormAct const& p,
                  Context const& context) {
-  each_channel_f64(x, context, [&](int64_t c, int64_t step, int64_t rows) {
-    double const* const from = x.as<double>() + c;
+  each_channel_f64(Plan(x, p.channels_first), context, [&](int64_t c, int64_t rows, auto at) {
+    double const* const from = x.as<double>();
     double &m = mean.as<double>()[c], &v = variance.as<double>()[c];
     if (p.training) {
       m = v = 0;
-      for (int64_t i = 0; i < rows; ++i) m += from[i * step];
+      for (int64_t i = 0; i < rows; ++i) m += from[at(i)];
       m /= double(rows);
-      for (int64_t i = 0; i < rows; ++i) v += (from[i * step] - m) * (from[i * step] - m);
+      for (int64_t i = 0; i < rows; ++i) v += (from[at(i)] - m) * (from[at(i)] - m);
       v /= double(rows);
     }
     double const scale = inverse_deviation(v, p.eps) * or_one(weight, c), shift = or_zero(bias, c);
     for (int64_t i = 0; i < rows; ++i)
-      y.as<double>()[i * step + c] = activate(p.activation, (from[i * step] - m) * scale + shift);
+      y.as<double>()[at(i)] = activate(p.activation, (from[at(i)] - m) * scale + shift);
   });
 }
 
 void backward_f64(View gradient, View x, View weight, View bias, View mean, View variance, View gx, View gw, View gb,
                   BatchNormAct const& p, Context const& context) {
-  each_channel_f64(x, context, [&](int64_t c, int64_t step, int64_t rows) {
+  each_channel_f64(Plan(x, p.channels_first), context, [&](int64_t c, int64_t rows, auto at) {
     double const m = mean.as<double>()[c], inverse = inverse_deviation(variance.as<double>()[c], p.eps),
                  w = or_one(weight, c);
-    auto const unit = [&](int64_t i) { return (x.as<double>()[i * step + c] - m) * inverse; };
+    auto const unit = [&](int64_t i) { return (x.as<double>()[at(i)] - m) * inverse; };
     auto const dz = [&](int64_t i) {
-      return gradient.as<double>()[i * step + c] * activation_gradient(p.activation, unit(i) * w + or_zero(bias, c));
+      return gradient.as<double>()[at(i)] * activation_gradient(p.activation, unit(i) * w + or_zero(bias, c));
     };
     double sum = 0, product = 0;
     for (int64_t i = 0; i < rows; ++i) sum += dz(i), product += dz(i) * unit(i);
@@ -178,23 +244,23 @@ void backward_f64(View gradient, View x, View weight, View bias, View mean, View
     if (gb) gb.as<double>()[c] = sum;
     double const n = p.training ? double(rows) : std::numeric_limits<double>::infinity();
     for (int64_t i = 0; gx && i < rows; ++i)
-      gx.as<double>()[i * step + c] = w * inverse * (dz(i) - sum / n - unit(i) * product / n);
+      gx.as<double>()[at(i)] = w * inverse * (dz(i) - sum / n - unit(i) * product / n);
   });
 }
 
 }  // namespace
 
-int64_t batch_norm_act_workspace_cpu(View x, bool backward) {
+int64_t batch_norm_act_workspace_cpu(View x, bool channels_first, bool backward) {
   if (x.dtype == DType::f64) return 0;
-  Plan const p(x);
+  Plan const p(x, channels_first);
   int64_t const copies = x.dtype == DType::f32 ? 0 : (backward ? 3 : 2) * p.values;
-  return 4 * (5 * p.period + kTables * p.pieces * p.period + copies);
+  return 4 * (5 * p.table() + kTables * p.pieces * p.kept() + copies);
 }
 
 void batch_norm_act_cpu(View x, View weight, View bias, View mean, View variance, View y, View workspace,
                         BatchNormAct const& params, Context const& context) {
   if (x.dtype == DType::f64) return forward_f64(x, weight, bias, mean, variance, y, params, context);
-  Plan const p(x);
+  Plan const p(x, params.channels_first);
   Scratch const s(p, workspace);
   bool const half = x.dtype != DType::f32;
   float *const from = half ? s.halves : x.as<float>(), *const to = half ? s.halves + p.values : y.as<float>();
@@ -202,9 +268,8 @@ void batch_norm_act_cpu(View x, View weight, View bias, View mean, View variance
   if (params.training) statistics(from, p, s, mean.as<float>(), variance.as<float>(), context);
   fill_tables(p, s, weight, bias, mean, variance, params.eps);
   auto* const apply = LEYOLO_PICK(norm_apply);
-  each_piece(p, context, [&](int64_t piece, int64_t) {
-    NormArgs a = args(p, s, params.activation, from, piece);
-    a.out = to + piece * p.stretch;
+  each_piece(p, s, params.activation, from, context, [&](NormArgs& a, int64_t piece) {
+    a.out = to + p.begin(piece);
     apply(a);
   });
   if (half) from_float(to, y.data, y.dtype, p.values, context);
@@ -214,7 +279,7 @@ void batch_norm_act_backward_cpu(View gradient, View x, View weight, View bias, 
                                  View gw, View gb, View workspace, BatchNormAct const& params, Context const& context) {
   if (x.dtype == DType::f64)
     return backward_f64(gradient, x, weight, bias, mean, variance, gx, gw, gb, params, context);
-  Plan const p(x);
+  Plan const p(x, params.channels_first);
   Scratch const s(p, workspace);
   bool const half = x.dtype != DType::f32;
   float *from = x.as<float>(), *g = gradient.as<float>(), *to = gx ? gx.as<float>() : nullptr;
@@ -224,24 +289,23 @@ void batch_norm_act_backward_cpu(View gradient, View x, View weight, View bias, 
     to_float(gradient.data, gradient.dtype, g, p.values, context);
   }
   fill_tables(p, s, weight, bias, mean, variance, params.eps);
-  std::fill_n(s.offset, p.period, 0.0f), std::fill_n(s.slope, p.period, 0.0f);
+  std::fill_n(s.offset, p.table(), 0.0f), std::fill_n(s.slope, p.table(), 0.0f);
   if (params.training || gw || gb) {
     auto* const sums = LEYOLO_PICK(norm_gradient_sums);
-    each_piece(p, context, [&](int64_t piece, int64_t) {
-      NormArgs a = args(p, s, params.activation, from, piece);
-      a.gradient = g + piece * p.stretch;
-      std::fill_n(a.sum, kTables * p.period, 0.0f);
+    each_piece(p, s, params.activation, from, context, [&](NormArgs& a, int64_t piece) {
+      a.gradient = g + p.begin(piece);
+      clear(a);
       sums(a);
       fold(a.sum, a.rest, p), fold(a.product, a.product_rest, p);
+      keep(a, p, s, piece);
     });
     double const rows = double(p.values / p.channels);
     for (int64_t c = 0; c < p.channels; ++c) {
       double sum = 0, product = 0;
-      for (int64_t i = 0; i < p.pieces; ++i) {
-        float const* const stretch = s.sums + kTables * i * p.period + c;
-        sum += double(stretch[0]) + stretch[2 * p.period];
-        product += double(stretch[p.period]) + stretch[3 * p.period];
-      }
+      each_kept(p, s, c, 1, [&](int64_t, float dz, float dz_x, float dz_rest, float dz_x_rest, int64_t) {
+        sum += double(dz) + dz_rest;
+        product += double(dz_x) + dz_x_rest;
+      });
       double const inverse = inverse_deviation(variance.as<float>()[c], params.eps);
       if (gw) gw.as<float>()[c] = float(product * inverse);
       if (gb) gb.as<float>()[c] = float(sum);
@@ -253,10 +317,9 @@ void batch_norm_act_backward_cpu(View gradient, View x, View weight, View bias, 
   }
   if (!to) return;
   auto* const x_gradient = LEYOLO_PICK(norm_x_gradient);
-  each_piece(p, context, [&](int64_t piece, int64_t) {
-    NormArgs a = args(p, s, params.activation, from, piece);
-    a.gradient = g + piece * p.stretch;
-    a.out = to + piece * p.stretch;
+  each_piece(p, s, params.activation, from, context, [&](NormArgs& a, int64_t piece) {
+    a.gradient = g + p.begin(piece);
+    a.out = to + p.begin(piece);
     x_gradient(a);
   });
   if (half) from_float(to, gx.data, gx.dtype, p.values, context);

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-import leyolo._C as C
 from leyolo.models.config import lookup
+from leyolo.ops._library import on_cuda
 from leyolo.ops.forward import forward
 from leyolo.runtime.cuda import Gpu
 from leyolo.runtime.dtype import Dtype, usable
@@ -34,11 +34,6 @@ def _scratch(size: int, dtype: torch.dtype, images: int) -> Tensor:
         memory = torch.empty(size, dtype=dtype)
         setattr(_local, str(dtype), memory)
     return memory
-
-
-def on_cuda(device: torch.device) -> bool:
-    """Whether tensors of ``device`` go to the CUDA kernels; in their test build, which runs them on the CPU, all do."""
-    return device.type == "cuda" or str(C.build_info()["cuda"]).startswith("shim")
 
 
 def _gpu(device: torch.device) -> Gpu:

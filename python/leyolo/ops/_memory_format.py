@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leyolo.ops._library import call, library, register_fake
+from leyolo.ops._library import call, library, on_cuda, register_fake
 
 
 def nhwc(x: Tensor) -> Tensor:
@@ -15,9 +15,15 @@ def nhwc(x: Tensor) -> Tensor:
     return _stored(x, torch.channels_last) if x.dim() == 4 else x
 
 
+def dense(x: Tensor) -> Tensor:
+    """``x`` as it lies, for operators that take both formats on the CPU; channels_last where it lies otherwise."""
+    return x if x.is_contiguous() and not on_cuda(x.device) else nhwc(x)
+
+
 def like_input(y: Tensor, x: Tensor) -> Tensor:
     """``y`` in the memory format of the op's input: channels_last in gives channels_last out."""
-    return y if x.is_contiguous(memory_format=torch.channels_last) else _stored(y, torch.contiguous_format)
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return _stored(y, torch.channels_last if last else torch.contiguous_format)
 
 
 def empty_nhwc(x: Tensor, channels: int, height: int, width: int) -> Tensor:

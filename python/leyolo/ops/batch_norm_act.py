@@ -10,7 +10,7 @@ from torch import Tensor
 
 from leyolo.ops._conv_common import activate
 from leyolo.ops._library import call, library, register_fake
-from leyolo.ops._memory_format import empty_nhwc, like_input, nhwc
+from leyolo.ops._memory_format import dense, empty_nhwc, like_input
 
 
 def batch_norm_act_reference(
@@ -46,8 +46,8 @@ def batch_norm_act(
     Neither the normalised map nor a mask is kept for the backward pass: it reads ``x`` again.
 
     Args:
-        x: [N, C, H, W], float32, float16, bfloat16 (computed in float32) or float64. channels_last memory is read as it
-            is; anything else is converted first.
+        x: [N, C, H, W], float32, float16, bfloat16 (computed in float32) or float64. Memory is read as it is, on
+            CUDA if it is channels_last; anything else is converted first.
         weight, bias: [C] or None, in any floating dtype.
         running_mean, running_var: [C] or None; changed in place when ``training``, where the variance of the batch
             counts without bias, as in torch.
@@ -57,7 +57,7 @@ def batch_norm_act(
         activation: none, silu, relu, relu6 or hardswish.
 
     Returns:
-        As ``x``; channels_last if ``x`` was.
+        As ``x``, in its memory format.
 
     Raises:
         ValueError: shapes or dtypes that do not fit, or only one value per channel in training; the text says what was
@@ -71,7 +71,7 @@ def batch_norm_act(
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     weight, bias = (t if t is None else t.to(dtype) for t in (weight, bias))
     if running_mean is None or running_var is None or training:
-        y, mean, variance = call(library.batch_norm_act, (nhwc(x), weight, bias, None, None), eps, activation)
+        y, mean, variance = call(library.batch_norm_act, (dense(x), weight, bias, None, None), eps, activation)
         if running_mean is not None and running_var is not None:
             count = x.numel() // x.shape[1]
             with torch.no_grad():
@@ -79,8 +79,12 @@ def batch_norm_act(
                 running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
     else:
         given = running_mean.to(dtype), running_var.to(dtype)
-        y, _, _ = call(library.batch_norm_act, (nhwc(x), weight, bias, *given), eps, activation)
+        y, _, _ = call(library.batch_norm_act, (dense(x), weight, bias, *given), eps, activation)
     return like_input(y, x)
+
+
+def _empty_map(x: Tensor) -> Tensor:
+    return empty_nhwc(x, *x.shape[1:]) if x.is_contiguous(memory_format=torch.channels_last) else torch.empty_like(x)
 
 
 @register_fake("batch_norm_act")
@@ -96,7 +100,7 @@ def _(
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     channels = x.shape[1] if mean is None else 0
     return (
-        empty_nhwc(x, *x.shape[1:]),
+        _empty_map(x),
         x.new_empty(channels, dtype=dtype),
         x.new_empty(channels, dtype=dtype),
     )
@@ -119,7 +123,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return (
-        empty_nhwc(x, *x.shape[1:]) if want_x else x.new_empty(0),
+        _empty_map(x) if want_x else x.new_empty(0),
         x.new_empty(x.shape[1] if want_weight else 0, dtype=dtype),
         x.new_empty(x.shape[1] if want_bias else 0, dtype=dtype),
     )
@@ -140,7 +144,7 @@ def _backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Ten
     x, weight, bias, mean, variance = ctx.saved_tensors
     wanted = [bool(w and t is not None) for w, t in zip(ctx.needs_input_grad[:3], (x, weight, bias), strict=True)]
     gradients = library.batch_norm_act_backward(
-        nhwc(gradient), x, weight, bias, mean, variance, *ctx.arguments, ctx.training, *wanted
+        like_input(gradient, x), x, weight, bias, mean, variance, *ctx.arguments, ctx.training, *wanted
     )
     return *(g if want else None for g, want in zip(gradients, wanted, strict=True)), None, None, None, None
 

@@ -63,6 +63,7 @@ def _build(channels: int, side: int, threads: int) -> dict[str, Contestant]:
 
     return {
         OURS: step(batch_norm_act, torch.channels_last),
+        "leyolo NCHW": step(batch_norm_act, torch.contiguous_format),
         "torch channels_last": step(batch_norm_act_reference, torch.channels_last),
         "torch NCHW": step(batch_norm_act_reference, torch.contiguous_format),
     }
