@@ -27,7 +27,7 @@ TEST(transposed_matrices_of_every_size) {
   for (int64_t count : {0, 1, 3})
     for (int64_t rows : {1, 15, 64, 97})
       for (int64_t columns : {1, 16, 33, 130}) {
-        Array const from = random_array({count, rows, columns}, -1, 1);
+        Array from = random_array({count, rows, columns}, -1, 1);
         Array to(DType::f32, {count, columns, rows});
         transpose_matrices(from.data(), count, rows, columns, to.data(), test_context());
         for (int64_t i = 0; i < to.view.numel(); ++i) {
