@@ -184,6 +184,18 @@ def test_a_worker_that_dies_while_it_is_waited_for_is_noticed_soon(data: Dataset
     assert 1 < time.monotonic() - started < 60
 
 
+def test_a_worker_that_died_after_an_epoch_is_noticed_before_the_next(data: Dataset) -> None:
+    running = loader(data, imgsz=64, batch=4, seed=0, epoch=0, augment=None, workers=1)
+    list(running)
+    os.kill(worker_of(running), signal.SIGKILL)
+    running._batches._iterator._workers[0].join(10)
+    running.set_epoch(1, augment=None)
+    started = time.monotonic()
+    with pytest.raises(LoaderError, match="a loader worker ended"):
+        list(running)
+    assert time.monotonic() - started < 5
+
+
 def test_a_script_without_a_guard_is_told(data: Dataset, tmp_path: Path) -> None:
     """Its workers start by running it, and end since it would start workers."""
     script = tmp_path / "script.py"

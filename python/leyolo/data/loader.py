@@ -92,6 +92,7 @@ class Loader:
             LoaderError: a worker ended, or none answered in time.
         """
         try:
+            self._check_workers()
             self._wait_for(self._timeout)  # of a new epoch all workers are told once, and answer when they are free
             batches = iter(self._batches)
             self._wait_for(min(_LOOK, self._timeout))
@@ -103,6 +104,12 @@ class Loader:
             if not self._batches.num_workers:
                 raise
             raise LoaderError(self._cause(error)) from error
+
+    def _check_workers(self) -> None:
+        """Of the epoch before: a new one would wait for all of them, as long as the time-out."""
+        running: Any = self._batches._iterator
+        if running is not None and not all(worker.is_alive() for worker in running._workers):
+            raise EOFError("between two epochs")
 
     def _wait_for(self, seconds: float) -> None:
         """How long torch waits for an answer; what it is given when it is made holds for good."""
