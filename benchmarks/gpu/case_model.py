@@ -80,6 +80,7 @@ def cases(device: str, quick: bool) -> Iterator[GpuCase]:
             tolerance=0.03 * largest,  # a few units in the last place of float16 in the largest logits
             headline=images in (1, 64),
         )
+    yield _single(weights, device, size, 64 if on_gpu else 1)
     plain = GpuEngine(weights, device, name)
     graphed = GpuEngine(weights, device, name, cuda_graph=True) if on_gpu else None
     settings = Settings(conf=0.25, imgsz=size)
@@ -108,6 +109,26 @@ def cases(device: str, quick: bool) -> Iterator[GpuCase]:
             },
             headline=True,
         )
+
+
+def _single(weights: Checkpoint, device: str, size: int, images: int) -> GpuCase:
+    """Float32 maps: on tensor cores in TF32, as torch's convolutions by default, and with all bits."""
+    tf32, exact = (
+        FusedNetwork(weights, name, device=device) for name in ("tf32" if device == "cuda" else None, "float32")
+    )
+    eager = to_torch(weights).eval().to(device, memory_format=torch.channels_last)
+    x = torch.rand(images, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    return GpuCase(
+        name=f"nano forward float32 {images} x {size}",
+        contestants={
+            OURS: module(tf32, x),
+            "leyolo, no TF32": module(exact, x),
+            "torch eager": module(eager, x),
+        },
+        bytes=2 * arena_bytes(tf32, size, images),
+        tolerance=0.03 * float(module(eager, x)().abs().max()),
+        headline=False,
+    )
 
 
 def _stages(stages: Callable[[Tensor, Settings], Tensor], x: Tensor, settings: Settings) -> Tensor:

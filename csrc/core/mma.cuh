@@ -49,8 +49,53 @@ __device__ __forceinline__ void mma_16816(float (&d)[4], unsigned const (&a)[4],
 #endif
 }
 
-// Four 8 x 8 matrices of 16-bit values from shared memory. Lanes 8 i to 8 i + 7 give the addresses of the rows of
-// matrix i (16 bytes each, aligned); lane l gets columns 2 (l % 4) and the next of row l / 4 of every matrix.
+// d[16 x 8] += a[16 x 8] b[8 x 8] in TF32, in the fragments of mma.m16n8k8: d as above; a: columns t of rows g and g +
+// 8, then t + 4 of both; b: rows t and t + 4 of column g. The unit drops the lower 13 bits of what it is given.
+__device__ __forceinline__ void mma_1688_tf32(float (&d)[4], unsigned const (&a)[4], unsigned const (&b)[2]) {
+#ifdef LEYOLO_CUDA_SHIM
+  struct Fragments {
+    float a[4], b[2];
+  } mine;
+  for (int i = 0; i < 6; ++i) {
+    unsigned const kept = (i < 4 ? a[i] : b[i - 4]) & ~0x1fffu;
+    std::memcpy(i < 4 ? &mine.a[i] : &mine.b[i - 4], &kept, 4);
+  }
+  shim::Exchange<Fragments> const all(0xffffffffu, mine);
+  unsigned const g = shim::lane() / 4, t = shim::lane() % 4;
+  for (unsigned quad = 0; quad < 4; ++quad) {
+    Fragments const rows = all[4 * g + quad];
+    for (unsigned column = 0; column < 2; ++column) {
+      Fragments const columns = all[4 * (2 * t + column) + quad];
+      for (int far = 0; far < 2; ++far) {
+        d[column] += rows.a[2 * far] * columns.b[far];
+        d[2 + column] += rows.a[2 * far + 1] * columns.b[far];
+      }
+    }
+  }
+#else
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+// The bits of a float32 rounded to TF32: 10 bits of mantissa, ties away from zero.
+__device__ __forceinline__ unsigned tf32_of(unsigned bits) {
+#ifdef LEYOLO_CUDA_SHIM
+  bool const finite = (bits & 0x7f800000u) != 0x7f800000u;
+  return finite ? (bits + 0x1000u) & ~0x1fffu : bits;
+#else
+  unsigned rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(bits)));
+  return rounded;
+#endif
+}
+
+// Four 8 x 8 matrices of 16-bit values, or 8 x 4 of 32-bit ones, from shared memory. Lanes 8 i to 8 i + 7 give the
+// addresses of the rows of matrix i (16 bytes each, aligned); lane l gets columns 2 (l % 4) and the next of row l / 4
+// of every matrix.
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&to)[4], void const* row) {
 #ifdef LEYOLO_CUDA_SHIM
   shim::check_aligned(row);
@@ -96,11 +141,11 @@ __device__ __forceinline__ void copy_async_wait() {
 }
 
 // The row of a fragment's operand that lane l gives to ldmatrix_x4, and the column: of a [16 rows x 16], and of two b,
-// stored as [16 columns x 16] (a row of memory is a column of b).
+// stored as [16 columns x 16] (a row of memory is a column of b). `vector`: values of 16 bytes; of TF32 a is [16 x 8].
 __device__ __forceinline__ int a_row(int lane) { return lane % 16; }
-__device__ __forceinline__ int a_column(int lane) { return lane / 16 * 8; }
+__device__ __forceinline__ int a_column(int lane, int vector = 8) { return lane / 16 * vector; }
 __device__ __forceinline__ int b_row(int lane) { return lane / 16 * 8 + lane % 8; }
-__device__ __forceinline__ int b_column(int lane) { return lane / 8 % 2 * 8; }
+__device__ __forceinline__ int b_column(int lane, int vector = 8) { return lane / 8 % 2 * vector; }
 
 // Where column n of a group of 32 columns of d lies among the rows of b in memory, so that a lane's results of four
 // mma become 8 neighbouring columns: lane t of four gets columns 8 t to 8 t + 7, results 2 j and 2 j + 1 from mma j.

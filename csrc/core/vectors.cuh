@@ -28,6 +28,13 @@ __device__ __forceinline__ void add8(float (&v)[8], T const* from) {
   for (int i = 0; i < 8; ++i) v[i] += float(all.value[i]);
 }
 
+__device__ __forceinline__ void add8(float (&v)[8], float const* from) {
+  float4 const low = reinterpret_cast<float4 const*>(from)[0], high = reinterpret_cast<float4 const*>(from)[1];
+  float const r[] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] += r[i];
+}
+
 // Bias (16-byte aligned; of 8 channels that exist) and activation.
 __device__ __forceinline__ void activate8(float (&v)[8], float const* bias, Activation activation) {
   float4 const low = __ldg(reinterpret_cast<float4 const*>(bias)),

@@ -33,9 +33,10 @@ class LeYOLO:
 
     ``model``: a weights file (the official ``.pt`` or our ``.safetensors``), a model name (``leyolo models``), or None
     for the weights inside the package. ``device``: ``"cpu"`` (default; our own kernels, torch is not imported) or
-    ``"cuda[:N]"`` (ours too, through torch). ``dtype``: ``"float32"``, ``"bfloat16"`` (``"bf16"``) or, on cuda and
-    its default, ``"float16"``; a CPU without a dot product for bfloat16 (AVX512-BF16) runs in float32, with a warning;
-    where it is present, bfloat16 is about 1.8 times as fast, and mAP on 100 photographs moves by at most 0.003.
+    ``"cuda[:N]"`` (ours too, through torch). ``dtype``: ``"float32"``, ``"bfloat16"`` (``"bf16"``) or, on cuda alone,
+    ``"float16"`` (its default) and ``"tf32"`` (float32 whose dense convolutions multiply in TF32); a CPU without a dot
+    product for bfloat16 (AVX512-BF16) runs in float32, with a warning; where it is present, bfloat16 is about 1.8 times
+    as fast, and mAP on 100 photographs moves by at most 0.003.
     ``cuda_graph``: everything from pixels to boxes is recorded once for every batch size, image size and set of
     settings, and then replayed as a whole; the first picture of a kind takes longer, and memory stays taken.
     ``num_classes`` or ``head`` other than those of the weights give the model a new, untrained head.

@@ -194,7 +194,7 @@ def test_quiet_and_not_verbose(run: Run, picture: Picture) -> None:
         (["line_width=0"], "--line-width must be at least 1, got 0"),
         (["device=gpu"], "device must be cpu, cuda or cuda:N, got 'gpu'."),
         (["dtype=float16"], "dtype float16 needs device='cuda'"),
-        (["dtype=int4"], "dtype must be one of float32, float16, bfloat16, got 'int4'."),
+        (["dtype=int4"], "dtype must be one of float32, float16, bfloat16, tf32, got 'int4'."),
         (["--conf"], "--conf needs a value.\n       See: leyolo predict --help"),
         (["-o"], "-o needs a value.\n       See: leyolo predict --help"),
         (["--no-rect=perhaps"], "'perhaps' is not a value for --no-rect: expected True or False"),

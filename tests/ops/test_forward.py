@@ -47,3 +47,13 @@ def test_rejects() -> None:
     x, *rest = arguments()
     with pytest.raises((ValueError, RuntimeError), match="channels_last"):
         forward(x.contiguous(), *rest)
+
+
+def test_tf32_is_for_dense_convolutions_on_cuda() -> None:
+    x, program, *rest = arguments()
+    for value in (1, 2):
+        program[0, -1] = value
+        if value == 1 and on_cuda(torch.device("cpu")):
+            continue
+        with pytest.raises((ValueError, RuntimeError), match=r"step 0: TF32 \(1\) is for dense convolutions"):
+            forward(x, program, *rest)

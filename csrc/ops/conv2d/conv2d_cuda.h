@@ -21,6 +21,7 @@ struct Conv2dImages {
   int x_pitch, y_pitch, residual_pitch;  // values from pixel to pixel; rows follow without a gap
   int in_channels, out_channels, kernel, stride, padding;
   Activation activation;
+  bool tf32 = false;  // float32 maps, products in TF32; the weights are rounded to it
 
   int64_t pixels() const { return images * out_height * out_width; }
 };

@@ -74,5 +74,6 @@ __device__ __forceinline__ T conv2d_value(X const* x, Conv2dPixel const& p, int 
 }
 
 void conv2d_float_cuda(Conv2dImages const& a, Context const& context);
+void conv2d_tf32_cuda(Conv2dImages const& a, Context const& context);
 
 }  // namespace leyolo

@@ -34,7 +34,8 @@ void conv2d_step(int64_t const* s, Batch const& b, Context const& context) {
                       int(s[kKernel]),
                       int(s[kStride]),
                       int(s[kPadding]),
-                      Activation(s[kActivation])},
+                      Activation(s[kActivation]),
+                      s[kTf32] != 0},
                      b.values, context);
 }
 

@@ -40,6 +40,7 @@ enum StepField : int {
                   // convolution: added to the sums (Conv2dArgs). Of a depthwise one: the input's first channels, as
                   // many as y has more than x (DepthwiseLow), with packed weights of their own in front of those of x
   kAddendPitch,
+  kTf32,  // 1: of a dense convolution of float32 maps on CUDA, products in TF32 (weights rounded to it); else 0
   kStepFields
 };
 

@@ -55,6 +55,12 @@ void check_addend(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   check_extent(i, "addend", s[kAddendOffset], s[kAddendPitch], height * width / 4, addend_channels(s), sizes.arena);
 }
 
+void check_tf32(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
+  bool const can = sizes.cuda && sizes.values == DType::f32 && Step(s[kKind]) == Step::conv2d;
+  check(s[kTf32] == 0 || (s[kTf32] == 1 && can), "forward: step ", i,
+        ": TF32 (1) is for dense convolutions of float32 maps on CUDA, else 0, got ", s[kTf32]);
+}
+
 void check_weight(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   int64_t const w = s[kWeight], k = s[kKernel];
   check(w >= 0 && w < sizes.weight_count, "forward: step ", i, ": there is no weight ", w);
@@ -96,6 +102,7 @@ void check_shape(int64_t i, int64_t const* s, ProgramSizes const& sizes) {
   Step const kind = Step(s[kKind]);
   check_residual(i, s, sizes.arena);
   check_addend(i, s, sizes);
+  check_tf32(i, s, sizes);
   if (kind == Step::unit) return check_unit(i, s, sizes);
   bool const more = kind == Step::conv2d || (kind == Step::depthwise && s[kAddendOffset] >= 0);
   check(more || s[kInChannels] == s[kOutChannels], "forward: step ", i, ": channels must stay the same");

@@ -48,8 +48,8 @@ class FusedNetwork(nn.Module):
     graph. Several threads may call one instance.
 
     ``dtype``: of weights and maps. CPU: as for :class:`leyolo.runtime.Engine`, float32 by default; input float32.
-    CUDA: float16 by default, bfloat16 or float32 (no TF32); input in this type, float32 or uint8 (0..255). Sums and
-    logits are float32.
+    CUDA: float16 by default, bfloat16, float32, or tf32 (float32 maps; dense convolutions multiply in TF32, 10 bits of
+    mantissa, on tensor cores); input in the type of the maps, float32 or uint8 (0..255). Sums and logits are float32.
 
     The packed weights fit this machine's kernels only: save the checkpoint, not this module's state; the device is
     chosen here. Under ``torch.compile`` an input size has to be prepared first (:meth:`prepare`).
@@ -69,7 +69,7 @@ class FusedNetwork(nn.Module):
         self._device = torch.device(device)
         self._cuda = on_cuda(self._device)
         config, chosen = lookup(checkpoint.size), self._dtype(dtype)
-        self._maps = getattr(torch, chosen)
+        self._maps = torch.float32 if chosen == "tf32" else getattr(torch, chosen)
         folded = fold(checkpoint.state)
         if self._cuda and gpu is None:
             gpu = _gpu(self._device)
@@ -83,9 +83,9 @@ class FusedNetwork(nn.Module):
         if not self._cuda:
             return usable(dtype or "float32", stacklevel=4)
         names: dict[str | None, Dtype] = {None: "float16", "bf16": "bfloat16"}
-        names |= {"float16": "float16", "bfloat16": "bfloat16", "float32": "float32"}
+        names |= {"float16": "float16", "bfloat16": "bfloat16", "float32": "float32", "tf32": "tf32"}
         if dtype not in names:
-            raise ValueError(f"dtype must be float16, bfloat16 (bf16) or float32, got {dtype!r}")
+            raise ValueError(f"dtype must be float16, bfloat16 (bf16), float32 or tf32, got {dtype!r}")
         return names[dtype]
 
     def prepare(self, height: int, width: int) -> None:

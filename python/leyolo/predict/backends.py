@@ -15,7 +15,7 @@ from leyolo.predict.pipeline import Engine
 if TYPE_CHECKING:
     from leyolo.weights import Checkpoint
 
-_DTYPES = ("float32", "float16", "bfloat16")
+_DTYPES = ("float32", "float16", "bfloat16", "tf32")
 
 
 def check_device(device: str | int | None) -> str:
@@ -37,8 +37,8 @@ def check_dtype(dtype: Any, device: str) -> str:
         raise UsageError(f"dtype must be one of {', '.join(_DTYPES)}, got '{dtype}'.{nearest(text, _DTYPES)}")
     if device != "cpu":
         return text
-    if text == "float16":
-        raise UsageError("dtype float16 needs device='cuda': prediction on the CPU runs in float32 or bfloat16")
+    if text in ("float16", "tf32"):
+        raise UsageError(f"dtype {text} needs device='cuda': prediction on the CPU runs in float32 or bfloat16")
     from leyolo.runtime.dtype import usable
 
     return usable(text, stacklevel=4)  # the line that makes the model

@@ -26,12 +26,14 @@ class Gpu:
 
 
 def in_type(values: Floats, dtype: str) -> NDArray[Any]:
-    """``values`` rounded to ``dtype``; bfloat16 as its bits, since numpy has no such type."""
+    """``values`` rounded to ``dtype`` (to nearest, ties to even); bfloat16 as its bits, since numpy has no such type."""
     if dtype == "float32":
         return np.ascontiguousarray(values, np.float32)
     if dtype == "float16":
         return values.astype(np.float16)
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    if dtype == "tf32":
+        return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~np.uint32(0x1FFF)).view(np.float32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
@@ -48,17 +50,18 @@ def pack_conv2d(weight: Floats, bias: Floats, dtype: str) -> Floats:
 
 
 def pack_depthwise(weight: Floats, bias: Floats, dtype: str) -> Floats:
-    """[C, 1, k, k] and [C], as ``csrc/ops/depthwise_conv2d/depthwise_images.h`` has it."""
-    return _packed(bias, weight.reshape(len(weight), -1).T, dtype)
+    """[C, 1, k, k] and [C], as ``csrc/ops/depthwise_conv2d/depthwise_images.h`` has it; tf32 is float32 there."""
+    return _packed(bias, weight.reshape(len(weight), -1).T, "float32" if dtype == "tf32" else dtype)
 
 
 def blocks(steps: Sequence[Step], gpu: Gpu, dtype: str) -> list[tuple[int, int]]:
     """First and last step of all that is one kernel together: inverted bottlenecks, the head, chained pools."""
     found: list[tuple[int, int]] = []
+    half = dtype in ("float16", "bfloat16")
     i = 0
     while gpu.fuse and i < len(steps):
-        length = _pools(steps, i, 4 if dtype == "float32" else 8)
-        if not length and dtype != "float32":
+        length = _pools(steps, i, 8 if half else 4)
+        if not length and half:
             length = _head(steps, i, gpu) or _bottleneck(steps, i, gpu)
         if length:
             found.append((i, i + length - 1))

@@ -7,8 +7,8 @@ from typing import Literal
 
 import leyolo._C as C
 
-Dtype = Literal["float32", "bfloat16", "float16"]
-"""float16: on CUDA only."""
+Dtype = Literal["float32", "bfloat16", "float16", "tf32"]
+"""float16, and tf32 (float32 maps, dense convolutions multiplied in TF32): on CUDA only."""
 
 
 def usable(dtype: str, *, stacklevel: int = 3) -> Dtype:

@@ -124,7 +124,7 @@ class _Lowering:
         self.network, self.config = network, network.config
         self.size = height, width
         self.features = features
-        self.builder = Builder()
+        self.builder = Builder(tf32=network.dtype == "tf32")
         image = Slot.whole(Buffer(height, width, 3, space=INPUT))
         if network.bf16:
             image = self.builder.unit(image, 4)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CONV2D, DEPTHWISE, MAX_POOL, UPSAMPLE2X, CHAIN, UNIT, BLOCK = range(7)
 ARENA, INPUT, OUTPUT, WINDOW = range(4)
-_FIELDS = 23
+_FIELDS = 24
 NONE, SILU = 0, 1
 _ALIGNMENT = 32  # values: a cache line, or two where they are float32
 
@@ -66,6 +66,7 @@ class Step:
     weight: int = -1
     name: str = ""
     addend: Slot | None = None
+    tf32: bool = False
 
     @property
     def slots(self) -> list[Slot]:
@@ -83,12 +84,13 @@ class Step:
             self.weight,
             window_rows,
             *((a.offset, a.buffer.channels) if a else (-1, 0)),
+            int(self.tf32),
         ]
 
 
 @dataclass(frozen=True)
 class Program:
-    """What ``forward`` runs: ``steps`` int64 [n, 23], scratch for one image, and the shape of one image's result; and
+    """What ``forward`` runs: ``steps`` int64 [n, 24], scratch for one image, and the shape of one image's result; and
     the name of every row of ``steps``, for people."""
 
     steps: NDArray[np.int64]
@@ -108,10 +110,13 @@ class Program:
 
 @dataclass
 class Builder:
-    """Collects steps, then places their buffers in the arena so that those alive at the same time never overlap."""
+    """Collects steps, then places their buffers in the arena so that those alive at the same time never overlap.
+
+    ``tf32``: dense convolutions multiply in TF32 (CUDA, float32 maps)."""
 
     steps: list[Step] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
+    tf32: bool = False
 
     def buffer(self, height: int, width: int, channels: int) -> Buffer:
         self.buffers.append(Buffer(height, width, channels))
@@ -144,7 +149,9 @@ class Builder:
     ) -> Slot:
         """``addend``: half as high and wide as the output, added to the sum before bias and activation."""
         y = self._target(x, into, channels, stride)
-        return self._add(Step(CONV2D, x, y, kernel, stride, kernel // 2, activation, residual, weight, name, addend))
+        padding = kernel // 2
+        step = Step(CONV2D, x, y, kernel, stride, padding, activation, residual, weight, name, addend, self.tf32)
+        return self._add(step)
 
     def depthwise(
         self,

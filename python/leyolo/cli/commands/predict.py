@@ -52,7 +52,7 @@ def predict(
     dtype: Annotated[
         str | None,
         typer.Option(
-            "--dtype", help="float32, bf16; on cuda also float16.", rich_help_panel=_MODEL, show_default="float32"
+            "--dtype", help="float32, bf16; on cuda also float16, tf32.", rich_help_panel=_MODEL, show_default="float32"
         ),
     ] = None,
     imgsz: Annotated[
