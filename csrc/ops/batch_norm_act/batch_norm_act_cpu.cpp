@@ -1,4 +1,4 @@
-// Sums are made per stretch of a map that fits the L1 cache (twice over it: the mean, then the squares around it), and
+// Sums are made per stretch of a map of some 32 KB (twice over it: the mean, then the squares around it), and
 // added up, with what rounding left over, in float64 in their order: the same bits for any number of threads.
 #include <algorithm>
 #include <cmath>
@@ -22,7 +22,7 @@ namespace {
 
 constexpr int64_t kTables = 4;           // of a stretch: see NormArgs
 constexpr int64_t kMostPeriod = 4 * 16;  // of a plane: kNormVectors vectors of any instruction set
-constexpr int64_t kStretch = 8192;       // values of two maps in 64 KB
+constexpr int64_t kStretch = 8192;       // values
 
 // How a map is cut. Channels last: into stretches of all channels, whose tables are repeated up to a period. Channels
 // first: every plane of a channel by itself.
@@ -172,13 +172,13 @@ void statistics(float const* x, Plan const& p, Scratch const& s, float* mean, fl
     for (int64_t first = begin; first < end; first += kAtOnce) {
       int64_t const n = std::min(kAtOnce, end - first);
       double total[kAtOnce] = {}, spread[kAtOnce] = {};
-      each_kept(p, s, first, n, [&](int64_t c, float mean, float, float rest, float, int64_t count) {
-        total[c] += double(count) * mean + rest;
+      each_kept(p, s, first, n, [&](int64_t c, float around, float, float rest, float, int64_t count) {
+        total[c] += double(count) * around + rest;
       });
       for (int64_t c = 0; c < n; ++c) total[c] /= double(rows);
-      each_kept(p, s, first, n, [&](int64_t c, float mean, float squares, float rest, float, int64_t count) {
-        double const d = mean - total[c];
-        spread[c] += squares + 2 * d * rest + double(count) * d * d;
+      each_kept(p, s, first, n, [&](int64_t c, float around, float square, float rest, float, int64_t count) {
+        double const d = around - total[c];
+        spread[c] += square + 2 * d * rest + double(count) * d * d;
       });
       for (int64_t c = 0; c < n; ++c)
         mean[first + c] = float(total[c]), variance[first + c] = float(spread[c] / double(rows));

@@ -46,8 +46,8 @@ def batch_norm_act(
     Neither the normalised map nor a mask is kept for the backward pass: it reads ``x`` again.
 
     Args:
-        x: [N, C, H, W], float32, float16, bfloat16 (computed in float32) or float64. Memory is read as it is, on
-            CUDA if it is channels_last; anything else is converted first.
+        x: [N, C, H, W], float32, float16, bfloat16 (computed in float32) or float64. On the CPU row-major
+            and channels_last memory are read as they are, on CUDA channels_last; anything else is converted first.
         weight, bias: [C] or None, in any floating dtype.
         running_mean, running_var: [C] or None; changed in place when ``training``, where the variance of the batch
             counts without bias, as in torch.
@@ -57,7 +57,7 @@ def batch_norm_act(
         activation: none, silu, relu, relu6 or hardswish.
 
     Returns:
-        As ``x``, in its memory format.
+        As ``x``, row-major unless ``x`` is channels_last.
 
     Raises:
         ValueError: shapes or dtypes that do not fit, or only one value per channel in training; the text says what was
@@ -72,7 +72,7 @@ def batch_norm_act(
     weight, bias = (t if t is None else t.to(dtype) for t in (weight, bias))
     if running_mean is None or running_var is None or training:
         y, mean, variance = call(library.batch_norm_act, (dense(x), weight, bias, None, None), eps, activation)
-        if running_mean is not None and running_var is not None:
+        if running_mean is not None and running_var is not None and x.numel():  # nothing has no statistics
             count = x.numel() // x.shape[1]
             with torch.no_grad():
                 running_mean.lerp_(mean.to(running_mean.dtype), momentum)
@@ -84,7 +84,11 @@ def batch_norm_act(
 
 
 def _empty_map(x: Tensor) -> Tensor:
-    return empty_nhwc(x, *x.shape[1:]) if x.is_contiguous(memory_format=torch.channels_last) else torch.empty_like(x)
+    return (
+        empty_nhwc(x, *x.shape[1:])
+        if x.is_contiguous(memory_format=torch.channels_last)
+        else torch.empty_like(x, memory_format=torch.contiguous_format)
+    )
 
 
 @register_fake("batch_norm_act")
