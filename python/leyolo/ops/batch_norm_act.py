@@ -147,6 +147,9 @@ def _backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Ten
         return (None,) * 7
     x, weight, bias, mean, variance = ctx.saved_tensors
     wanted = [bool(w and t is not None) for w, t in zip(ctx.needs_input_grad[:3], (x, weight, bias), strict=True)]
+    if not x.numel():  # and there are no statistics of a batch
+        zeros = (t.new_zeros(t.shape) if want else None for t, want in zip((x, weight, bias), wanted, strict=True))
+        return *zeros, None, None, None, None
     gradients = library.batch_norm_act_backward(
         like_input(gradient, x), x, weight, bias, mean, variance, *ctx.arguments, ctx.training, *wanted
     )
