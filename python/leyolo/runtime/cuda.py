@@ -26,7 +26,7 @@ class Gpu:
 
 
 def in_type(values: Floats, dtype: str) -> NDArray[Any]:
-    """``values`` rounded to ``dtype`` (to nearest, ties to even); bfloat16 as its bits, since numpy has no such type."""
+    """``values`` rounded to ``dtype``, ties to even; bfloat16 as its bits, since numpy has no such type."""
     if dtype == "float32":
         return np.ascontiguousarray(values, np.float32)
     if dtype == "float16":
