@@ -38,6 +38,8 @@ class Plant(NamedTuple):
     units: tuple[Path, ...] = ()
 
 
+CONV2D_UNITS = (OPS / "conv2d" / "conv2d.cu", OPS / "conv2d" / "conv2d_tf32.cu")
+
 PLANTS = {
     "no barrier after a tile is filled": Plant(
         CHECK,
@@ -116,28 +118,44 @@ PLANTS = {
         {"asan": OVERFLOW},
     ),
     "conv2d, no wait for the last copies": Plant(
-        OPS / "conv2d" / "conv2d.cu",
+        OPS / "conv2d" / "conv2d_mma.cuh",
         "    } else {\n      copy_async_wait<0>();\n    }",
         "    }",
         "conv2d_cuda_windows",
         {"plain": WRONG},
+        units=CONV2D_UNITS,
     ),
     "conv2d, a wait that leaves a group too many under way": Plant(
-        OPS / "conv2d" / "conv2d.cu",
+        OPS / "conv2d" / "conv2d_mma.cuh",
         "copy_async_wait<1>();",
         "copy_async_wait<2>();",
         "conv2d_cuda_w",
         {"plain": WRONG},
+        units=CONV2D_UNITS,
     ),
     "conv2d, a column beside the image": Plant(
-        OPS / "conv2d" / "conv2d.cu",
+        OPS / "conv2d" / "conv2d_mma.cuh",
         "unsigned(p.left + dx) < unsigned(s.width);",
         "unsigned(p.left + dx) <= unsigned(s.width);",
         "conv2d_cuda_windows",
         {"plain": WRONG},
+        units=CONV2D_UNITS,
     ),
     "conv2d, pixels that do not exist": Plant(
-        OPS / "conv2d" / "conv2d.cu", "if (p >= s.pixels) continue;", "", "conv2d_cuda_pointwise", {"asan": OVERFLOW}
+        OPS / "conv2d" / "conv2d_mma.cuh",
+        "if (p >= s.pixels) continue;",
+        "",
+        "conv2d_cuda_pointwise",
+        {"asan": OVERFLOW},
+        units=CONV2D_UNITS,
+    ),
+    "conv2d, values that were not rounded to TF32": Plant(
+        OPS / "conv2d" / "conv2d_mma.cuh",
+        "bits = tf32_of(bits);",
+        "bits += 0;",
+        "conv2d_cuda_tf32",
+        {"plain": WRONG},
+        units=CONV2D_UNITS,
     ),
     "inverted_bottleneck, no wait for the first weights": Plant(
         OPS / "inverted_bottleneck" / "inverted_bottleneck.cuh",
