@@ -51,7 +51,7 @@ def arena_bytes(network: FusedNetwork, size: int, images: int) -> int:
             continue
         x, y = row[4] * row[5] * row[6], row[10] * row[11] * row[12]
         values += x * (row[1] != WINDOW) + y * (row[7] != WINDOW) + y * (row[17] >= 0)
-    return 2 * images * values + sum(w.numel() * w.element_size() for w in network._weights)
+    return network._maps.itemsize * images * values + sum(w.numel() * w.element_size() for w in network._weights)
 
 
 def cases(device: str, quick: bool) -> Iterator[GpuCase]:
@@ -125,7 +125,7 @@ def _single(weights: Checkpoint, device: str, size: int, images: int) -> GpuCase
             "leyolo, no TF32": module(exact, x),
             "torch eager": module(eager, x),
         },
-        bytes=2 * arena_bytes(tf32, size, images),
+        bytes=arena_bytes(tf32, size, images),
         tolerance=0.03 * float(module(eager, x)().abs().max()),
         headline=False,
     )
