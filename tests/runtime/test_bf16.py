@@ -229,7 +229,7 @@ def test_it_falls_back_to_float32_with_one_warning(shared: Path) -> None:
         assert model.dtype == "float32"
         assert np.array_equal(found.boxes.data, LeYOLO(weights)(bus, imgsz=320)[0].boxes.data)
         try:
-            program, arena = np.zeros((1, 23), np.int64), np.zeros(8, np.uint16)
+            program, arena = np.zeros((1, 24), np.int64), np.zeros(8, np.uint16)
             C.forward(np.zeros((1, 8, 8, 3), np.float32), program, [], arena, 8, [1])
         except ValueError as error:
             assert "bfloat16 needs a CPU with AVX512-BF16" in str(error)
