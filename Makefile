@@ -84,7 +84,10 @@ cuda-tools: $(VENV)/.installed
 
 # Kernels, the network and official detections on every instruction set of the machine, then everything on the best one.
 test: $(VENV)/.installed test-cpp
-	for isa in baseline avx2; do LEYOLO_ISA=$$isa $(python) -m pytest -q tests/ops tests/runtime tests/predict/test_model.py || exit 1; done
+	best=$$($(python) -c 'from leyolo._C import cpu_features; print(cpu_features()["isa"])'); \
+	for isa in baseline avx2; do \
+	  [ $$isa = $$best ] || LEYOLO_ISA=$$isa $(python) -m pytest -q tests/ops tests/runtime tests/predict/test_model.py || exit 1; \
+	done
 	$(python) -m pytest -q --ignore=tests/cuda # those need the build of `make cuda-check`, which runs them
 
 $(VENV)/.peers: $(VENV)/.created $(sources)
