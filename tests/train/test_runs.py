@@ -35,7 +35,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     ("head", "assigner", "epochs", "options"),
     [
         ("leyolo", "tal", 18, {"lr": 0.01}),
-        ("leyolo", "simota", 20, {"lr": 0.01}),
+        ("leyolo", "simota", 40, {"lr": 0.01}),
         ("leyolo", "ota", 28, {"lr": 0.01}),
         ("yolox", "simota", 45, {"lr": 0.005, "batch": 2, "close_mosaic": 1.0}),
         ("yolox", "ota", 28, {"lr": 0.004, "close_mosaic": 1.0}),
