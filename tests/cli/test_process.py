@@ -62,7 +62,7 @@ def test_commands_about_the_machine_do_not_import_torch(process: Process) -> Non
 
 
 def test_help_is_quick(process: Process) -> None:
-    """In processor time, in turns, best of five: at most twice what importing numpy and a help page of typer's own take."""
+    """In processor time, in turns, best of five: at most twice what numpy's import and a page of typer's own take."""
 
     def seconds(code: str) -> float:
         timed = (
