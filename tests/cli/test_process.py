@@ -62,7 +62,7 @@ def test_commands_about_the_machine_do_not_import_torch(process: Process) -> Non
 
 
 def test_help_is_quick(process: Process) -> None:
-    """In processor time, in turns, best of five: at most twice what numpy's import and a page of typer's own take."""
+    """In processor time, in turns, best of five: half again what numpy's import and a page of typer's own take."""
 
     def seconds(code: str) -> float:
         timed = (
@@ -76,7 +76,7 @@ def test_help_is_quick(process: Process) -> None:
         "import typer; app = typer.Typer(); app.command()(lambda a=1, b='', c=False: None); app(['--help'])",
     )
     ours, numpy, typer = (min(times) for times in zip(*(map(seconds, codes) for _ in range(5)), strict=True))
-    assert ours <= 2 * (numpy + typer), f"help took {ours:.2f} s, numpy {numpy:.2f} s, a page of typer's {typer:.2f} s"
+    assert ours <= 1.5 * (numpy + typer), f"help took {ours:.2f} s, numpy {numpy:.2f} s, typer {typer:.2f} s"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["predict", "-h"], ["info", "--help"], ["benchmark", "--help"]])

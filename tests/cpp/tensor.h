@@ -1,6 +1,8 @@
 // An owning array for tests; heap memory of exactly the right size, so that AddressSanitizer sees one element too far.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <initializer_list>
 #include <memory>
 #include <random>
@@ -32,6 +34,16 @@ inline Array random_array(std::initializer_list<int64_t> shape, float low, float
   std::uniform_real_distribution<float> draw(low, high);
   for (int64_t i = 0; i < a.view.numel(); ++i) a.data()[i] = draw(engine);
   return a;
+}
+
+// The largest difference of float32 arrays, over the largest value of `a` (1 at least).
+inline double difference(Array& a, Array& b) {
+  double most = 0, scale = 1;
+  for (int64_t i = 0; i < a.view.numel(); ++i) {
+    most = std::max(most, std::fabs(double(a.data()[i]) - b.data()[i]));
+    scale = std::max(scale, std::fabs(double(a.data()[i])));
+  }
+  return most / scale;
 }
 
 inline leyolo::Context test_context() {

@@ -1,5 +1,4 @@
 // The two memory formats of the CPU give the same; every buffer is exactly as large as what is read and written.
-#include <algorithm>
 #include <array>
 
 #include "check.h"
@@ -14,15 +13,6 @@ namespace {
 struct Results {
   Array y, gx, mean, variance, gw, gb;
 };
-
-double difference(Array& a, Array& b) {
-  double most = 0, scale = 1;
-  for (int64_t i = 0; i < a.view.numel(); ++i) {
-    most = std::max(most, std::fabs(double(a.data()[i]) - b.data()[i]));
-    scale = std::max(scale, std::fabs(double(a.data()[i])));
-  }
-  return most / scale;
-}
 
 Results run(Array& x, Array& gradient, int64_t channels, BatchNormAct const& params) {
   View const shape = x.view;

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <array>
 
 #include "check.h"
@@ -9,15 +8,6 @@
 using namespace leyolo;
 
 namespace {
-
-double difference(Array& a, Array& b) {
-  double most = 0, scale = 1;
-  for (int64_t i = 0; i < a.view.numel(); ++i) {
-    most = std::max(most, std::fabs(double(a.data()[i]) - b.data()[i]));
-    scale = std::max(scale, std::fabs(double(a.data()[i])));
-  }
-  return most / scale;
-}
 
 void compare(int64_t rows, int64_t c, BatchNormAct const& params) {
   Array x = random_array({rows, c}, 1, 4, 1), weight = random_array({c}, 0.5, 1, 2), bias = random_array({c}, -1, 1, 3),

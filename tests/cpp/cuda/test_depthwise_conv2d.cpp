@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <array>
 
 #include "check.h"
@@ -9,15 +8,6 @@
 using namespace leyolo;
 
 namespace {
-
-double difference(Array& a, Array& b) {
-  double most = 0, scale = 1;
-  for (int64_t i = 0; i < a.view.numel(); ++i) {
-    most = std::max(most, std::fabs(double(a.data()[i]) - b.data()[i]));
-    scale = std::max(scale, std::fabs(double(a.data()[i])));
-  }
-  return most / scale;
-}
 
 // Both twins, forward and backward.
 void compare(int64_t n, int64_t h, int64_t w, int64_t c, int64_t k, Depthwise const& p) {
