@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -12,50 +14,79 @@ from leyolo import _C
 from leyolo.bench.limits import Level, Limits, measure
 
 
-def best(threads: int) -> Limits:
-    """Of several measurements: other programs may spoil one of them."""
-    found = [measure(threads=threads, seconds=0.2) for _ in range(5)]
-    levels = tuple(
-        dataclasses.replace(same[0], read=max(level.read for level in same), copy=max(level.copy for level in same))
-        for same in zip(*(each.levels for each in found), strict=True)
-    )
-    return dataclasses.replace(found[0], fma=max(each.fma for each in found), levels=levels)
+class Best:
+    """The best that was ever measured, as a Limits: what else runs here can only spoil a measurement."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.limits = measure(threads=threads, seconds=0.2)
+
+    def again(self) -> None:
+        old, new = self.limits, measure(threads=self.threads, seconds=0.2)
+        levels = tuple(
+            dataclasses.replace(one, read=max(one.read, other.read), copy=max(one.copy, other.copy))
+            for one, other in zip(old.levels, new.levels, strict=True)
+        )
+        self.limits = dataclasses.replace(old, fma=max(old.fma, new.fma), levels=levels)
+
+
+def holds(claim: Callable[[], None], *measured: Best, turns: int = 40) -> None:
+    """Of enough measurements."""
+    for _ in range(turns):
+        try:
+            return claim()
+        except AssertionError:
+            for each in measured:
+                each.again()
+    return claim()
 
 
 @pytest.fixture(scope="module")
-def one() -> Limits:
-    return best(threads=1)
+def one() -> Best:
+    return Best(threads=1)
 
 
-def test_relations(one: Limits) -> None:
-    names = [level.name for level in one.levels]
-    assert names in (["L1", "L2", "L3", "DRAM"], ["L1", "L2", "DRAM"])
-    for near, far in zip(one.levels, one.levels[1:], strict=False):
-        assert near.working_set < far.working_set
-        assert near.read > 0.8 * far.read
-        assert near.copy > 0.8 * far.copy
-    assert one.levels[0].read > 1.5 * one.levels[-1].read
-    assert (one.isa, one.threads) == (_C.cpu_features()["isa"], 1)
-    # Between one lane a cycle at 0.5 GHz and two 512-bit units at 8 GHz.
-    assert 1 < one.fma < 512
+def test_relations(one: Best) -> None:
+    def claim() -> None:
+        levels = one.limits.levels
+        for near, far in itertools.pairwise(levels):
+            assert near.read > 0.8 * far.read
+            assert near.copy > 0.8 * far.copy
+        assert levels[0].read > 1.5 * levels[-1].read
+        # Between one lane a cycle at 0.5 GHz and two 512-bit units at 8 GHz.
+        assert 1 < one.limits.fma < 512
+
+    holds(claim, one)
+    assert [level.name for level in one.limits.levels] in (["L1", "L2", "L3", "DRAM"], ["L1", "L2", "DRAM"])
+    sizes = [level.working_set for level in one.limits.levels]
+    assert sizes == sorted(set(sizes))
+    assert (one.limits.isa, one.limits.threads) == (_C.cpu_features()["isa"], 1)
 
 
-def test_more_threads_are_not_slower(one: Limits) -> None:
+def test_more_threads_are_not_slower(one: Best) -> None:
     cores = len(os.sched_getaffinity(0))
     before = _C.num_threads()
-    many = best(threads=cores)
+    many = Best(threads=cores)
     assert _C.num_threads() == before
-    assert many.threads == cores
-    assert many.fma > 0.8 * one.fma
-    assert many.levels[0].read > 0.8 * one.levels[0].read
-    assert many.fma < 1.3 * cores * one.fma
-    assert many.levels[0].size == cores * (one.levels[0].size or 0)
+    assert many.limits.threads == cores
+    assert many.limits.levels[0].size == cores * (one.limits.levels[0].size or 0)
+
+    def claim() -> None:
+        assert many.limits.fma > 0.8 * one.limits.fma
+        assert many.limits.levels[0].read > 0.8 * one.limits.levels[0].read
+        assert many.limits.fma < 1.3 * cores * one.limits.fma
+
+    holds(claim, one, many)
 
 
-def test_it_repeats_itself(one: Limits) -> None:
-    again = best(threads=1)
-    assert again.fma == pytest.approx(one.fma, rel=0.25)
-    assert again.levels[0].read == pytest.approx(one.levels[0].read, rel=0.25)
+def test_it_repeats_itself(one: Best) -> None:
+    again = Best(threads=1)
+
+    def claim() -> None:
+        assert again.limits.fma == pytest.approx(one.limits.fma, rel=0.25)
+        assert again.limits.levels[0].read == pytest.approx(one.limits.levels[0].read, rel=0.25)
+
+    holds(claim, one, again)
 
 
 def test_floor() -> None:

@@ -224,11 +224,12 @@ PLANTS = {
         {"plain": WRONG},
     ),
     "conv2d, no barrier before a stage is overwritten": Plant(
-        OPS / "conv2d" / "conv2d.cu",
+        OPS / "conv2d" / "conv2d_mma.cuh",
         "      }\n    }\n    __syncthreads();",
         "      }\n    }",
-        "conv2d",
+        "conv2d_cuda_windows",
         {"tsan": RACE},
+        units=CONV2D_UNITS,
     ),
     "simota, two warps that count into one place": Plant(
         OPS / "simota" / "simota.exact.cu", "in_warp[warp] = __popc", "in_warp[0] = __popc", "simota", {"tsan": RACE}

@@ -138,8 +138,8 @@ def test_real_data(shared: Path) -> None:
 def test_statistics_of_a_stray_class_number_take_no_longer(tmp_path: Path) -> None:
     lines = ["65535 .5 .5 .2 .2", *(f"0 .5 .5 {0.1 + n / 1e5:.5f} .2" for n in range(5000))]
     data = read(write_yolo(tmp_path, {"val": {"a": "\n".join(lines), "b": lines[1]}}), split="val")
-    started = time.monotonic()
+    started = time.thread_time()
     found = statistics(data)["classes"]
-    assert time.monotonic() - started < 1  # class by class: several seconds
+    assert time.thread_time() - started < 1  # class by class: several seconds
     assert len(found) == 65536
     assert (found["0"], found["65535"]) == ({"objects": 5001, "images": 2}, {"objects": 1, "images": 1})

@@ -193,7 +193,7 @@ def test_a_worker_that_died_after_an_epoch_is_noticed_before_the_next(data: Data
     started = time.monotonic()
     with pytest.raises(LoaderError, match="a loader worker ended"):
         list(running)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30  # the time-out is two minutes
 
 
 def test_a_script_without_a_guard_is_told(data: Dataset, tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def _attacks(mark: Path) -> dict[str, tuple[bytes, str]]:
             b"\x80\x02" + _global("__builtin__", "set") + b"])" + b"\x85" * 200_000 + b"a\x85R.",
             "a set should be built",
         ),
-        "deep nesting": (b"\x80\x02" + b")" + b"\x85" * 1_000_000 + b".", "expected a dict"),
+        "deep nesting": (b"\x80\x02" + b")" + b"\x85" * 200_000 + b".", "expected a dict"),
         "no stop": (b"\x80\x02}", "without its stop"),
         "empty": (b"", "without its stop"),
         "lone stop": (b".", "broken"),
@@ -214,10 +214,10 @@ def test_attacks(nano: Path, tmp_path: Path, name: str) -> None:
     mark = tmp_path / "executed"
     data, expected = _attacks(mark)[name]
     path = with_members(nano, tmp_path / "evil.pt", data_pkl=data)
-    start = time.process_time()  # a busy machine takes longer
+    start = time.thread_time()  # a busy machine takes longer
     with pytest.raises(WeightsError, match=expected):
         weights.load(path)
-    assert time.process_time() - start < 5
+    assert time.thread_time() - start < 5
     assert not mark.exists()
 
 
@@ -415,14 +415,14 @@ def test_flipped_bytes_in_the_pickle(nano: Path, nano_pickle: bytes, tmp_path: P
         damaged[begin + place] ^= 1 << int(random.integers(8))
         pickled = damaged[begin : begin + len(nano_pickle)]
         path.write_bytes(damaged.replace(checksum, struct.pack("<I", zlib.crc32(pickled))))
-        start = time.perf_counter()
+        start = time.thread_time()
         try:
             found = weights.load(path)
         except WeightsError as error:
             refused.append(str(error))
         else:
             assert {name: value.shape for name, value in found.state.items()} == shapes
-        assert time.perf_counter() - start < 5
+        assert time.thread_time() - start < 5
     assert 50 < len(refused) < len(places) - 50
     assert not [message for message in refused if "Bad CRC" in message]
 
