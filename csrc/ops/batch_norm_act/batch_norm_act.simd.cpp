@@ -113,6 +113,29 @@ void x_gradient(NormArgs const& a) {
   });
 }
 
+template <bool SILU>
+void apply_with_slopes(NormArgs const& a) {
+  walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
+    vf z[kNormVectors], slope[kNormVectors];
+    LEYOLO_EACH z[v] = (value(a.x + i, v, a.count - i, part) - of<false>(a.mean, r, v)) * of<false>(a.scale, r, v) +
+                       of<false>(a.shift, r, v);
+    if constexpr (SILU) {
+      LEYOLO_EACH slope[v] = -z[v];
+      exp_each(slope);
+      LEYOLO_EACH {
+        vf const s = 1.0f / (1.0f + slope[v]);
+        slope[v] = s * (1.0f + z[v] * (1.0f - s));
+        z[v] = z[v] * s;
+      }
+    } else {
+      LEYOLO_EACH slope[v] = activation_gradient(a.activation, z[v]);
+      LEYOLO_EACH z[v] = activate(a.activation, z[v]);
+    }
+    LEYOLO_EACH put(a.out + i, z[v], v, a.count - i, part);
+    LEYOLO_EACH put(a.slopes + i, slope[v], v, a.count - i, part);
+  });
+}
+
 template <bool PLANE>
 void squares(NormArgs const& a) {
   walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
@@ -152,6 +175,25 @@ extern void norm_apply(NormArgs const& a) { LEYOLO_NORM(apply); }
 extern void norm_gradient_sums(NormArgs const& a) { LEYOLO_NORM(sums); }
 
 extern void norm_x_gradient(NormArgs const& a) { LEYOLO_NORM(x_gradient); }
+
+// The same for channels last in two steps that keep what the activation needs its exponential for.
+// out = activation(z), slopes = activation'(z)
+extern void norm_apply_with_slopes(NormArgs const& a) {
+  a.activation == Activation::silu ? apply_with_slopes<true>(a) : apply_with_slopes<false>(a);
+}
+
+// out = dz = gradient * slopes, which may replace the gradient; and the sums of norm_gradient_sums
+extern void norm_slope_sums(NormArgs const& a) {
+  walk(a, [&](long long i, long long r, bool part) LEYOLO_LAMBDA {
+    LEYOLO_EACH {
+      vf const dz = value(a.gradient + i, v, a.count - i, part) * value(a.slopes + i, v, a.count - i, part);
+      vf const centred = value(a.x + i, v, a.count - i, part) - of<false>(a.mean, r, v);
+      put(a.out + i, dz, v, a.count - i, part);
+      add_to(a.sum + r + v * kLanes, a.rest + r + v * kLanes, dz);
+      add_to(a.product + r + v * kLanes, a.product_rest + r + v * kLanes, dz * centred);
+    }
+  });
+}
 
 #undef LEYOLO_NORM
 #undef LEYOLO_EACH

@@ -13,6 +13,7 @@ struct NormArgs {
   float const* x;
   float const* gradient;  // of y
   float* out;             // y, or the gradient of x
+  float* slopes;          // of the activation at z, where they are kept
   long long count, period;
   float const *mean, *scale, *shift;  // z = (x - mean) * scale + shift
   float const *offset, *slope;        // x gradient = scale * dz - offset - (x - mean) * slope

@@ -51,4 +51,13 @@ int depthwise_strip(int64_t out_width);
 void depthwise_image(DepthwiseArgs const& a, Context const& context);
 void depthwise_band(DepthwiseArgs const& a, int64_t begin, int64_t end);  // output rows, in this thread
 
+// Gradients for one image, in this thread: of input rows; and of the weights, added to, from output rows.
+void depthwise_x_gradient_band(DepthwiseBackwardArgs const& b, float const* mirrored, int64_t begin, int64_t end);
+void depthwise_weight_gradient_band(DepthwiseBackwardArgs const& b, int64_t begin, int64_t end);
+
+// With stride 1 and an output of the input's size the gradient of x is the convolution of the gradient with the taps of
+// the packed weights in reverse order, without bias.
+bool depthwise_mirrors(DepthwiseArgs const& a);
+void depthwise_mirror(float const* packed, float* to, int64_t taps, int64_t padded);
+
 }  // namespace leyolo

@@ -36,4 +36,9 @@ struct DepthwiseBackwardArgs {
   float* bias_gradient;    // [padded], added to
 };
 
+// Of an output map: some rows, and some vectors of channels.
+struct DepthwisePart {
+  long long first_row, last_row, first_block, last_block;
+};
+
 }  // namespace leyolo

@@ -13,7 +13,7 @@ namespace leyolo {
 
 LEYOLO_SIMD(void depthwise_pre_gradient(float const*, float*, Activation, long long count))
 LEYOLO_SIMD(void depthwise_x_gradient(DepthwiseBackwardArgs const&, long long begin, long long end))
-LEYOLO_SIMD(void depthwise_weight_gradient(DepthwiseBackwardArgs const&, long long begin, long long end))
+LEYOLO_SIMD(void depthwise_weight_gradient(DepthwiseBackwardArgs const&, DepthwisePart const&))
 
 namespace {
 
@@ -58,19 +58,6 @@ struct Scratch {
   }
 };
 
-// Taps of the packed weights in reverse order, without bias: with stride 1 and an output of the input's size the
-// gradient of x is the convolution of the gradient with these.
-bool mirrors(DepthwiseArgs const& a) {
-  return a.stride_h == 1 && a.stride_w == 1 && a.dilation_h == 1 && a.dilation_w == 1 &&
-         2 * a.padding_h == a.kernel_h - 1 && 2 * a.padding_w == a.kernel_w - 1;
-}
-void mirror(float const* packed, float* to, int64_t taps, int64_t padded) {
-  for (int64_t first = 0; first < padded * taps; first += taps * lanes())
-    for (int64_t t = 0; t < taps; ++t)
-      std::copy_n(packed + first + t * lanes(), lanes(), to + first + (taps - 1 - t) * lanes());
-  std::fill_n(to + padded * taps, padded, 0.0f);
-}
-
 // to = gradient * activation'(z) for all images.
 void before_activation(DepthwiseArgs const& a, float const* gradient, int64_t images, Activation activation, float* to,
                        Context const& context) {
@@ -92,6 +79,31 @@ void before_activation(DepthwiseArgs const& a, float const* gradient, int64_t im
 }
 
 }  // namespace
+
+bool depthwise_mirrors(DepthwiseArgs const& a) {
+  return a.stride_h == 1 && a.stride_w == 1 && a.dilation_h == 1 && a.dilation_w == 1 &&
+         2 * a.padding_h == a.kernel_h - 1 && 2 * a.padding_w == a.kernel_w - 1;
+}
+
+void depthwise_mirror(float const* packed, float* to, int64_t taps, int64_t padded) {
+  for (int64_t first = 0; first < padded * taps; first += taps * lanes())
+    for (int64_t t = 0; t < taps; ++t)
+      std::copy_n(packed + first + t * lanes(), lanes(), to + first + (taps - 1 - t) * lanes());
+  std::fill_n(to + padded * taps, padded, 0.0f);
+}
+
+void depthwise_x_gradient_band(DepthwiseBackwardArgs const& b, float const* mirrored, int64_t begin, int64_t end) {
+  if (!mirrored) return LEYOLO_PICK(depthwise_x_gradient)(b, begin, end);
+  DepthwiseArgs a = b.forward;
+  a.x = b.pre, a.y = b.x_gradient, a.weight = mirrored;
+  a.bias = mirrored + int64_t(a.padded) * a.kernel_h * a.kernel_w;
+  a.activation = Activation::none;
+  depthwise_band(a, begin, end);
+}
+
+void depthwise_weight_gradient_band(DepthwiseBackwardArgs const& b, int64_t begin, int64_t end) {
+  LEYOLO_PICK(depthwise_weight_gradient)(b, {begin, end, 0, b.forward.padded / lanes()});
+}
 
 void depthwise_conv2d_backward_cpu(View gradient, View x, View weight, View bias, View gx, View gw, View gb,
                                    View workspace, Depthwise const& params, Context const& context) {
@@ -126,23 +138,14 @@ void depthwise_conv2d_backward_cpu(View gradient, View x, View weight, View bias
     return b;
   };
   if (to) {
-    bool const convolves = mirrors(a);
-    if (convolves) mirror(packed, mirrored, taps, a.padded);
-    auto* const gather = LEYOLO_PICK(depthwise_x_gradient);
+    bool const convolves = depthwise_mirrors(a);
+    if (convolves) depthwise_mirror(packed, mirrored, taps, a.padded);
     parallel_for(context, 0, images * a.height, 1 + 200000 / std::max<int64_t>(1, a.width * a.channels * taps),
                  [&](int64_t begin, int64_t end) {
                    while (begin < end) {
                      int64_t const image = begin / a.height, first = begin % a.height,
                                    last = std::min<int64_t>(a.height, first + end - begin);
-                     DepthwiseBackwardArgs const b = args_of(image);
-                     if (convolves) {
-                       DepthwiseArgs m = b.forward;
-                       m.x = b.pre, m.y = b.x_gradient, m.weight = mirrored, m.bias = mirrored + a.padded * taps;
-                       m.activation = Activation::none;
-                       depthwise_band(m, first, last);
-                     } else {
-                       gather(b, first, last);
-                     }
+                     depthwise_x_gradient_band(args_of(image), convolves ? mirrored : nullptr, first, last);
                      begin += last - first;
                    }
                  });
@@ -150,11 +153,15 @@ void depthwise_conv2d_backward_cpu(View gradient, View x, View weight, View bias
   if (gw || gb) {
     auto* const weights = LEYOLO_PICK(depthwise_weight_gradient);
     int64_t const blocks = a.padded / lanes();
-    parallel_for(context, 0, images * blocks,
-                 1 + 200000 / std::max<int64_t>(1, y_image / std::max<int64_t>(1, blocks) * taps),
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t i = begin; i < end; ++i) weights(args_of(i / blocks), i % blocks, i % blocks + 1);
-                 });
+    parallel_for(
+        context, 0, images * blocks, 1 + 200000 / std::max<int64_t>(1, y_image / std::max<int64_t>(1, blocks) * taps),
+        [&](int64_t begin, int64_t end) {
+          while (begin < end) {
+            int64_t const image = begin / blocks, first = begin % blocks, last = std::min(blocks, first + end - begin);
+            weights(args_of(image), {0, a.out_height, first, last});
+            begin += last - first;
+          }
+        });
     for (int64_t image = 1; image < images; ++image)
       for (int64_t i = 0; i < size; ++i) sums[i] += sums[image * size + i];
   }

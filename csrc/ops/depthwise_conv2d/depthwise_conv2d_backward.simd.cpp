@@ -101,33 +101,38 @@ LEYOLO_INLINE void all_rows(DepthwiseBackwardArgs const& b, float const* x, floa
   }
 }
 
+// Row by row: all vectors of channels while the row is in the cache.
 template <int K, int STRIDE>
-__attribute__((noinline)) void weights_of(DepthwiseBackwardArgs const& b, int channel) {
+__attribute__((noinline)) void weights_of(DepthwiseBackwardArgs const& b, DepthwisePart const& part) {
   DepthwiseArgs const& a = b.forward;
-  int const n = a.channels - channel < kLanes ? a.channels - channel : kLanes;
-  float *const sums = tap(a, b.weight_gradient, channel, 0, 0), *const bias = b.bias_gradient + channel;
-  for (long long row = 0; row < a.out_height; ++row) {
-    float const* const pre = b.pre + row * a.out_width * a.channels + channel;
-    float const* const x =
-        a.x + ((row * STRIDE - a.padding_h) * a.width - a.padding_w) * a.x_pitch + channel;  // maybe outside
-    if (n == kLanes)
-      all_rows<K, STRIDE, false>(b, x, pre, row, n, sums, bias);
-    else
-      all_rows<K, STRIDE, true>(b, x, pre, row, n, sums, bias);
-  }
+  for (long long row = part.first_row; row < part.last_row; ++row)
+    for (long long block = part.first_block; block < part.last_block; ++block) {
+      int const channel = static_cast<int>(block) * kLanes;
+      int const n = a.channels - channel < kLanes ? a.channels - channel : kLanes;
+      float *const sums = tap(a, b.weight_gradient, channel, 0, 0), *const bias = b.bias_gradient + channel;
+      float const* const pre = b.pre + row * a.out_width * a.channels + channel;
+      float const* const x =
+          a.x + ((row * STRIDE - a.padding_h) * a.width - a.padding_w) * a.x_pitch + channel;  // maybe outside
+      if (n == kLanes)
+        all_rows<K, STRIDE, false>(b, x, pre, row, n, sums, bias);
+      else
+        all_rows<K, STRIDE, true>(b, x, pre, row, n, sums, bias);
+    }
 }
 
 // Any kernel, stride and dilation: one tap at a time.
-void weights_of_any(DepthwiseBackwardArgs const& b, int channel) {
+void weights_of_any(DepthwiseBackwardArgs const& b, DepthwisePart const& range, int channel) {
   DepthwiseArgs const& a = b.forward;
   int const n = a.channels - channel < kLanes ? a.channels - channel : kLanes;
-  vf bias{};
-  for (long long p = 0; p < a.out_height * a.out_width; ++p) bias += load_part(b.pre + p * a.channels + channel, n);
+  vf bias = load(b.bias_gradient + channel);
+  for (long long p = range.first_row * a.out_width; p < range.last_row * a.out_width; ++p)
+    bias += load_part(b.pre + p * a.channels + channel, n);
   store(b.bias_gradient + channel, bias);
   for (int ky = 0; ky < a.kernel_h; ++ky)
     for (int kx = 0; kx < a.kernel_w; ++kx) {
-      vf acc{};
-      for (long long row = 0; row < a.out_height; ++row) {
+      float* const to = tap(a, b.weight_gradient, channel, ky, kx);
+      vf acc = load(to);
+      for (long long row = range.first_row; row < range.last_row; ++row) {
         long long const y = row * a.stride_h - a.padding_h + ky * a.dilation_h;
         if (y < 0 || y >= a.height) continue;
         // Sums of one row first: shorter chains of roundings.
@@ -140,7 +145,7 @@ void weights_of_any(DepthwiseBackwardArgs const& b, int channel) {
         }
         acc += part;
       }
-      store(tap(a, b.weight_gradient, channel, ky, kx), acc);
+      store(to, acc);
     }
 }
 
@@ -179,23 +184,20 @@ extern void depthwise_x_gradient(DepthwiseBackwardArgs const& b, long long begin
     }
 }
 
-// Gradients of weight and bias of one image for the vectors [begin, end) of channels, added to zeros: one fixed order,
-// whatever the number of threads.
-extern void depthwise_weight_gradient(DepthwiseBackwardArgs const& b, long long begin, long long end) {
+// Gradients of weight and bias of a part of one image, added in one fixed order, whatever the parts.
+extern void depthwise_weight_gradient(DepthwiseBackwardArgs const& b, DepthwisePart const& part) {
   DepthwiseArgs const& a = b.forward;
   bool const plain = a.kernel_h == a.kernel_w && a.stride_h == a.stride_w && a.dilation_h == 1 && a.dilation_w == 1;
-  for (long long block = begin; block < end; ++block) {
-    int const channel = static_cast<int>(block) * kLanes;
-    switch (plain ? 10 * a.kernel_w + a.stride_w : 0) {
-      case 31: weights_of<3, 1>(b, channel); break;
-      case 32: weights_of<3, 2>(b, channel); break;
-      case 51: weights_of<5, 1>(b, channel); break;
-      case 52: weights_of<5, 2>(b, channel); break;
-      case 71: weights_of<7, 1>(b, channel); break;
-      case 72: weights_of<7, 2>(b, channel); break;
-      default: weights_of_any(b, channel);
-    }
+  switch (plain ? 10 * a.kernel_w + a.stride_w : 0) {
+    case 31: return weights_of<3, 1>(b, part);
+    case 32: return weights_of<3, 2>(b, part);
+    case 51: return weights_of<5, 1>(b, part);
+    case 52: return weights_of<5, 2>(b, part);
+    case 71: return weights_of<7, 1>(b, part);
+    case 72: return weights_of<7, 2>(b, part);
   }
+  for (long long block = part.first_block; block < part.last_block; ++block)
+    weights_of_any(b, part, static_cast<int>(block) * kLanes);
 }
 
 }  // namespace leyolo::LEYOLO_ISA

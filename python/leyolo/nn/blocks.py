@@ -125,9 +125,44 @@ class InvertedBottleneck(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._trains_as_one(x):
+            return self._as_one(x)
         y: Tensor = x if self.expand is None else self.expand(x)
         y = self.project(self.depthwise(y))
         return y + x if self.residual else y
+
+    def _layers(self) -> list[ConvBNAct]:
+        return [layer for layer in (self.expand, self.depthwise, self.project) if isinstance(layer, ConvBNAct)]
+
+    def _trains_as_one(self, x: Tensor) -> bool:
+        """Whether leyolo's operator for the whole block takes it: float32 on the CPU, every norm training."""
+        return (
+            self.training
+            and x.device.type == "cpu"
+            and x.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and all(
+                layer.fused_training
+                and layer.training
+                and type(layer.bn) is BatchNorm
+                and layer.bn.training
+                and layer.conv.weight.dtype == torch.float32
+                for layer in self._layers()
+            )
+        )
+
+    def _as_one(self, x: Tensor) -> Tensor:
+        from leyolo.ops import ConvNorm, inverted_bottleneck_norm
+
+        def of(layer: ConvBNAct) -> ConvNorm:
+            conv, bn = layer.conv, layer.bn
+            return ConvNorm(conv.weight, conv.bias, bn.weight, bn.bias, bn.running_mean, bn.running_var)
+
+        bn = self.depthwise.bn
+        return inverted_bottleneck_norm(
+            *(x, None if self.expand is None else of(self.expand), of(self.depthwise), of(self.project)),
+            stride=self.depthwise.conv.stride[0], residual=self.residual, momentum=bn.momentum, eps=bn.eps,
+        )  # fmt: skip
 
 
 class SPPF(nn.Module):

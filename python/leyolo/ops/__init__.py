@@ -13,6 +13,7 @@ from leyolo.ops.detect_decode import detect_decode, yolox_decode
 from leyolo.ops.fcos import fcos_assign
 from leyolo.ops.forward import forward
 from leyolo.ops.inverted_bottleneck import inverted_bottleneck
+from leyolo.ops.inverted_bottleneck_norm import ConvNorm, inverted_bottleneck_norm
 from leyolo.ops.letterbox import letterbox
 from leyolo.ops.nms import batched_nms, nms, nms_padded
 from leyolo.ops.ota import ota_assign
@@ -21,6 +22,7 @@ from leyolo.ops.tal import tal_assign
 
 __all__ = [
     "Assignment",
+    "ConvNorm",
     "batch_norm_act",
     "batched_nms",
     "box_area",
@@ -39,6 +41,7 @@ __all__ = [
     "generalized_box_iou",
     "generalized_box_iou_loss",
     "inverted_bottleneck",
+    "inverted_bottleneck_norm",
     "letterbox",
     "nms",
     "nms_padded",
