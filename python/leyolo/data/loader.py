@@ -183,8 +183,9 @@ def _timed_out(error: Exception) -> bool:
 
 
 class _DoneEvent:
-    """What tells the workers to end. Torch's own waits for ever for the lock of a worker that was killed while it looked
-    whether the event is set, in the garbage collection or the interpreter's end that takes the loader away."""
+    """What tells the workers to end. Torch's own waits for ever for the lock of a worker that was killed while it
+    looked whether the event is set, wherever the loader goes away: in a garbage collection, or at the program's end.
+    """
 
     _PATIENCE = 5.0
     """Seconds; torch kills workers that go on."""

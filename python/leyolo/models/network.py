@@ -65,12 +65,13 @@ class LeYOLONet(nn.Module):
         return self
 
     def fuse_training_ops(self, on: bool = True) -> LeYOLONet:
-        """Chooses what training mode runs on: leyolo's fused operators (:class:`ConvBNAct`) or plain torch; returns the
-        network itself. ImportError where the operators were not built."""
+        """Chooses what training mode runs on: leyolo's fused operators (see :class:`ConvBNAct` and
+        :class:`InvertedBottleneck`) or plain torch; returns the network itself. ImportError where the operators were
+        not built."""
         if on:
             import leyolo.ops  # noqa: F401
         for module in self.modules():
-            if isinstance(module, ConvBNAct):
+            if isinstance(module, ConvBNAct | InvertedBottleneck):
                 module.fused_training = on
         return self
 

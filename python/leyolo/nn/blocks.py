@@ -108,6 +108,7 @@ class InvertedBottleneck(nn.Module):
     """1x1 expansion (left out if ``expansion`` is off), depthwise k x k, 1x1 projection without activation.
 
     The input is added where stride is 1 and the channels agree. Without expansion ``expand`` equals ``in_channels``.
+    With ``fused_training`` set, training mode takes leyolo's operator for the whole block: on the CPU, in float32.
     """
 
     def __init__(
@@ -123,10 +124,11 @@ class InvertedBottleneck(nn.Module):
         self.depthwise = ConvBNAct(expand, expand, kernel, stride, groups=expand, bias=True)
         self.project = ConvBNAct(expand, out_channels, bias=True, activation=False)
         self.residual = stride == 1 and in_channels == out_channels
+        self.fused_training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._trains_as_one(x):
-            return self._as_one(x)
+        if self.fused_training and self.training and self._fits(x):
+            return self._fused(x)
         y: Tensor = x if self.expand is None else self.expand(x)
         y = self.project(self.depthwise(y))
         return y + x if self.residual else y
@@ -134,33 +136,26 @@ class InvertedBottleneck(nn.Module):
     def _layers(self) -> list[ConvBNAct]:
         return [layer for layer in (self.expand, self.depthwise, self.project) if isinstance(layer, ConvBNAct)]
 
-    def _trains_as_one(self, x: Tensor) -> bool:
-        """Whether leyolo's operator for the whole block takes it: float32 on the CPU, every norm training."""
+    def _fits(self, x: Tensor) -> bool:
+        """Whether the operator takes it: no norm is frozen, or another one than ours."""
+        floats = [x, *(layer.conv.weight for layer in self._layers())]
         return (
-            self.training
-            and x.device.type == "cpu"
-            and x.dtype == torch.float32
+            x.device.type == "cpu"
+            and all(t.dtype == torch.float32 for t in floats)
             and not torch.is_autocast_enabled("cpu")
-            and all(
-                layer.fused_training
-                and layer.training
-                and type(layer.bn) is BatchNorm
-                and layer.bn.training
-                and layer.conv.weight.dtype == torch.float32
-                for layer in self._layers()
-            )
+            and all(type(layer.bn) is BatchNorm and layer.bn.training for layer in self._layers())
         )
 
-    def _as_one(self, x: Tensor) -> Tensor:
-        from leyolo.ops import ConvNorm, inverted_bottleneck_norm
+    def _fused(self, x: Tensor) -> Tensor:
+        from leyolo.ops import ConvNorm, inverted_bottleneck_norm  # needs the library; only training asks for it
 
-        def of(layer: ConvBNAct) -> ConvNorm:
-            conv, bn = layer.conv, layer.bn
+        def layer(module: Any) -> ConvNorm:
+            conv, bn = module.conv, module.bn
             return ConvNorm(conv.weight, conv.bias, bn.weight, bn.bias, bn.running_mean, bn.running_var)
 
-        bn = self.depthwise.bn
+        bn: Any = self.depthwise.bn
         return inverted_bottleneck_norm(
-            *(x, None if self.expand is None else of(self.expand), of(self.depthwise), of(self.project)),
+            *(x, None if self.expand is None else layer(self.expand), layer(self.depthwise), layer(self.project)),
             stride=self.depthwise.conv.stride[0], residual=self.residual, momentum=bn.momentum, eps=bn.eps,
         )  # fmt: skip
 

@@ -67,9 +67,9 @@ def inverted_bottleneck_norm(
 ) -> Tensor:
     """``norm(project(act(norm(depthwise(act(norm(expand(x))))))))``, ``+ x`` where ``residual``, as in training.
 
-    The inverted bottleneck of MobileNetV2 (Sandler et al. 2018), each norm with the statistics of the batch. One operator
-    forward and one backward, on the CPU in float32: it keeps the outputs of the three convolutions alone, and makes what
-    lies between them again, in pieces that stay in the cache.
+    The inverted bottleneck of MobileNetV2 (Sandler et al. 2018), each norm with the statistics of the batch. One
+    operator forward and one backward, on the CPU in float32: it keeps the outputs of the three convolutions alone, and
+    makes what lies between them again, in pieces that stay in the cache.
 
     Args:
         x: [N, C, H, W], float32, in either memory format; channels_last is not copied.
@@ -96,12 +96,12 @@ def inverted_bottleneck_norm(
     for layer in layers:
         if (layer.running_mean is None) != (layer.running_var is None):
             raise ValueError("inverted_bottleneck_norm: running_mean and running_var must be given both or not at all")
-    flat: list[Tensor | None] = [nhwc(x)]
-    for layer in (expand, depthwise, project):
-        flat += [None, None] if layer is None else layer[:2]
-    for layer in (expand, depthwise, project):
-        flat += [None, None] if layer is None else layer[2:4]
-    y, _, z, _, statistics = call(library.inverted_bottleneck_norm, tuple(flat), stride, activation, residual, eps)
+    absent = ConvNorm(x)  # whose weight is not taken
+    every = [(absent if layer is None else layer) for layer in (expand, depthwise, project)]
+    convolutions = [t for layer in every for t in (None if layer is absent else layer.weight, layer.bias)]
+    norms = [t for layer in every for t in (layer.norm_weight, layer.norm_bias)]
+    inputs = (nhwc(x), *convolutions, *norms)
+    y, _, z, _, statistics = call(library.inverted_bottleneck_norm, inputs, stride, activation, residual, eps)
     with torch.no_grad():
         parts = statistics.split([layer.weight.shape[0] for layer in layers], 1)
         for layer, (mean, variance) in zip(layers, parts, strict=True):

@@ -28,6 +28,7 @@ OPS = (
     "depthwise_conv2d",
     "batch_norm_act",
     "inverted_bottleneck",
+    "inverted_bottleneck_norm",
     "conv2d",
     "forward",
     "max_pool2d",
