@@ -48,11 +48,23 @@ void depthwise_pack(View weight, View bias, View packed) {
 
 void depthwise_band(DepthwiseArgs const& a, int64_t begin, int64_t end) { LEYOLO_PICK(depthwise_rows)(a, begin, end); }
 
-void depthwise_image(DepthwiseArgs const& a, Context const& context) {
+static void depthwise_images(DepthwiseArgs const& a, int64_t images, Context const& context) {
   int64_t const per_row = a.out_width * a.channels * a.kernel_h * a.kernel_w;
-  parallel_for(context, 0, a.out_height, std::max<int64_t>(1, 400000 / std::max<int64_t>(1, per_row)),
-               [&](int64_t begin, int64_t end) { depthwise_band(a, begin, end); });
+  parallel_for(context, 0, images * a.out_height, std::max<int64_t>(1, 400000 / std::max<int64_t>(1, per_row)),
+               [&](int64_t begin, int64_t end) {
+                 while (begin < end) {
+                   int64_t const image = begin / a.out_height, first = begin % a.out_height,
+                                 last = std::min<int64_t>(a.out_height, first + end - begin);
+                   DepthwiseArgs one = a;
+                   one.x += image * a.height * a.width * a.x_pitch,
+                       one.y += image * a.out_height * a.out_width * a.y_pitch;
+                   depthwise_band(one, first, last);
+                   begin += last - first;
+                 }
+               });
 }
+
+void depthwise_image(DepthwiseArgs const& a, Context const& context) { depthwise_images(a, 1, context); }
 
 DepthwiseArgs depthwise_args(View x, View weight, View y, float const* packed, Depthwise const& p) {
   DepthwiseArgs a{};
@@ -129,11 +141,8 @@ void depthwise_conv2d_cpu(View x, View weight, View bias, View y, View workspace
   float* const to = half ? from + x.numel() : y.as<float>();
   if (half) to_float(x.data, x.dtype, from, x.numel(), context);
   DepthwiseArgs a = depthwise_args(x, weight, y, packed, params);
-  for (int64_t n = 0; n < x.shape[0]; ++n) {
-    a.x = from + n * a.height * a.width * a.channels;
-    a.y = to + n * a.out_height * a.out_width * a.channels;
-    depthwise_image(a, context);
-  }
+  a.x = from, a.y = to;
+  depthwise_images(a, x.shape[0], context);
   if (half) from_float(to, y.data, y.dtype, y.numel(), context);
 }
 

@@ -10,8 +10,13 @@ namespace {
 template <class F>
 LEYOLO_INLINE void each_reader(long long at, int kernel, int stride, int padding, int dilation, long long outputs,
                                F&& f) {
-  bool const dense = dilation == 1;  // then only every stride-th tap meets `at`
-  for (int k = dense ? static_cast<int>((at + padding) % stride) : 0; k < kernel; k += dense ? stride : 1) {
+  if (dilation == 1) {  // only every stride-th tap meets `at`, from one output to the one before it
+    int k = static_cast<int>((at + padding) % stride);
+    for (long long y = (at + padding) / stride; k < kernel && y >= 0; k += stride, --y)
+      if (y < outputs) f(y, k);
+    return;
+  }
+  for (int k = 0; k < kernel; ++k) {
     long long const y = at + padding - static_cast<long long>(k) * dilation;
     if (y < 0) break;
     if (y % stride == 0 && y / stride < outputs) f(y / stride, k);
