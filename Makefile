@@ -64,7 +64,7 @@ cuda-check: cuda-shim
 	$(with_nvcc) tools/cuda_shim.sh asan
 	$(with_nvcc) tools/cuda_shim.sh tsan
 	$(with_nvcc) tools/cuda_shim.sh python tests/ops tests/runtime/test_cuda.py
-	$(with_nvcc) $(python) tools/cuda_resources.py --ran $(record) --link build/shim/extension/libkernels_cuda.a $(if $(ARCH),--arch $(ARCH))
+	$(with_nvcc) $(python) tools/cuda_resources.py --ran $(record) --link build/shim/plain/libkernels_cuda.a $(if $(ARCH),--arch $(ARCH))
 	PYTHONPATH=build/shim/python $(python) -m pytest -q tests/cuda
 	$(with_nvcc) BUDGET=1200 tools/gpu_check.sh --rehearse
 

@@ -348,7 +348,7 @@ def test_a_planted_mistake_is_found(plant: Plant, mode: str, tmp_path: Path) -> 
     if mode == "tsan" and without_random_addresses():
         command = ["setarch", "-R", *command]
     seed = os.environ | {"LEYOLO_SHIM_SEED": "0"}
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=seed)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=seed)
     said = run.stdout + run.stderr
     assert run.returncode != 0, f"nobody has noticed:\n{said}"
     assert re.search(plant.found[mode], said), said

@@ -196,6 +196,34 @@ def test_a_worker_that_died_after_an_epoch_is_noticed_before_the_next(data: Data
     assert time.monotonic() - started < 30  # the time-out is two minutes
 
 
+def test_a_worker_killed_with_the_lock_of_the_last_word_holds_nobody(data: Dataset) -> None:
+    """As by the system for lack of memory, while it looked whether it should end."""
+    running = loader(data, imgsz=64, batch=4, seed=0, epoch=0, augment=None, workers=1)
+    list(running)
+    worker, done = worker_of(running), running._batches._iterator._workers_done_event
+    lock = done._event._cond
+    while True:  # until nobody else holds it
+        os.kill(worker, signal.SIGSTOP)
+        if lock.acquire(timeout=1):
+            break
+        os.kill(worker, signal.SIGCONT)
+    os.kill(worker, signal.SIGKILL)
+    started = time.monotonic()
+    done.set()
+    assert done.is_set()
+    del running  # which sets it once more
+    assert time.monotonic() - started < 60
+
+
+def test_workers_end_with_their_loader(data: Dataset) -> None:
+    running = loader(data, imgsz=64, batch=4, seed=0, epoch=0, augment=None, workers=1)
+    list(running)
+    process = running._batches._iterator._workers[0]
+    del running  # at once, without the garbage collection
+    process.join(30)
+    assert process.exitcode == 0, "it was told to end, not killed"
+
+
 def test_a_script_without_a_guard_is_told(data: Dataset, tmp_path: Path) -> None:
     """Its workers start by running it, and end since it would start workers."""
     script = tmp_path / "script.py"

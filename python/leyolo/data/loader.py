@@ -53,12 +53,12 @@ class Loader:
         if workers < 0:
             raise UsageError(f"workers must be 0 or more, got {workers}")
         self._dataset, self._order, self._timeout = dataset, order, timeout
-        self._plans: list[Plan] = []
+        self._sampler = _Sampler()
         self.set_epoch(epoch, augment=augment, start=start)
         self._batches: DataLoader[Batch | _Failed] = DataLoader(
             cast("TorchDataset[Batch | _Failed]", _Batches(dataset, MEMORY // max(1, workers))),
             batch_size=None,
-            sampler=_Sampler(self),
+            sampler=self._sampler,
             num_workers=workers,
             collate_fn=_unchanged,
             pin_memory=pin_memory,
@@ -75,15 +75,15 @@ class Loader:
         plans = self._order.plans(self._dataset, epoch, augment)
         if not 0 <= start <= len(plans):
             raise UsageError(f"start must be within 0..{len(plans)}, the batches of an epoch, got {start}")
-        self._plans = plans[start:]
+        self._sampler.plans = plans[start:]
 
     def __len__(self) -> int:
-        return len(self._plans)
+        return len(self._sampler.plans)
 
     @property
     def plans(self) -> list[Plan]:
         """The batches that the next iteration yields."""
-        return self._plans
+        return self._sampler.plans
 
     def __iter__(self) -> Iterator[Batch]:
         """
@@ -95,6 +95,7 @@ class Loader:
             self._check_workers()
             self._wait_for(self._timeout)  # of a new epoch all workers are told once, and answer when they are free
             batches = iter(self._batches)
+            self._end_for_certain()
             self._wait_for(min(_LOOK, self._timeout))
             while (batch := self._next(batches)) is not None:
                 if isinstance(batch, _Failed):
@@ -116,6 +117,12 @@ class Loader:
         running: Any = self._batches._iterator
         if running is not None:
             running._timeout = seconds
+
+    def _end_for_certain(self) -> None:
+        running: Any = self._batches._iterator
+        event = getattr(running, "_workers_done_event", None)
+        if event is not None and not isinstance(event, _DoneEvent):
+            running._workers_done_event = _DoneEvent(event)
 
     def _next(self, batches: Iterator[Batch | _Failed]) -> Batch | _Failed | None:
         """The next batch, None behind the last: asked for again as long as the workers live, up to the time-out."""
@@ -176,6 +183,29 @@ def _timed_out(error: Exception) -> bool:
     return "DataLoader timed out" in str(error)
 
 
+class _DoneEvent:
+    """What tells the workers to end. Torch's own waits for ever for the lock of a worker that was killed while it
+    looked whether the event is set, wherever the loader goes away: in a garbage collection, or at the program's end.
+    """
+
+    _PATIENCE = 5.0
+    """Seconds; torch kills workers that go on."""
+
+    def __init__(self, event: Any) -> None:
+        self._event, self._set = event, False
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+        lock, flag = self._event._cond, self._event._flag
+        if lock.acquire(timeout=self._PATIENCE):  # and nobody waits for the event who would have to be woken
+            flag.acquire(False)
+            flag.release()
+            lock.release()
+
+
 class _Failed:
     """An error on its way from a worker: torch would wrap it into its traceback."""
 
@@ -197,16 +227,20 @@ class _Batches:
 
 
 class _Sampler:
-    """The plans of the loader's epoch, looked up when an iteration starts."""
+    """The plans of an epoch, looked up when an iteration starts.
 
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
+    It does not know its loader: a cycle would leave the workers to the garbage collection, which closes their queues
+    before torch can tell them to end, and then waits seconds for each.
+    """
+
+    def __init__(self) -> None:
+        self.plans: list[Plan] = []
 
     def __iter__(self) -> Iterator[Plan]:
-        return iter(self._loader.plans)
+        return iter(self.plans)
 
     def __len__(self) -> int:
-        return len(self._loader.plans)
+        return len(self.plans)
 
 
 def _unchanged(batch: Any) -> Any:

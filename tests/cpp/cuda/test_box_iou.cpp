@@ -80,6 +80,7 @@ TEST(box_iou_of_unaligned_boxes) {
 
 TEST(box_iou_gradients_are_near_on_both_devices) {
   for (BoxIou kind : kKinds) {
+    if (kFewCases && kind != BoxIou::complete) continue;
     for (int64_t n : {0, 1, 9, 130})
       for (int64_t m : {0, 1, 33}) compare_gradients(n, m, {kind, BoxFormat::xyxy, 1e-7}, true, true);
     for (BoxFormat format : {BoxFormat::xywh, BoxFormat::cxcywh})

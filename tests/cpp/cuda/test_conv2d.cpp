@@ -126,10 +126,12 @@ TEST(conv2d_cuda_windows) {
 
 TEST(conv2d_cuda_tf32) {
   for (int64_t out : {1, 7, 8, 40, 64, 96, 136})
-    for (int64_t pixels : {1, 65}) compare_tf32(1, 1, pixels, 16, out, 1, 1, true);
+    if (!kFewCases || out >= 96)
+      for (int64_t pixels : {1, 65}) compare_tf32(1, 1, pixels, 16, out, 1, 1, true);
   for (int64_t in : {1, 3, 4, 12, 20, 40}) compare_tf32(2, 3, 5, in, 24, 1, 1, false);
   compare_tf32(1, 1, 33, 8, 16, 1, 1, false, 4);
   for (int64_t out : {16, 64, 96}) {  // tall tiles
+    if (kFewCases && out > 16) break;
     compare_tf32(3, 112, 101, 4, out, 1, 1, true);
     compare_tf32(1, 183, 184, 4, out, 2, 1, false);
   }

@@ -70,7 +70,10 @@ TEST(detect_decode_is_the_same_on_both_devices) {
     for (bool multi : {false, true})
       for (int64_t anchors : {0, 1, 127, 128, 300})
         for (int64_t classes : {1, 16, 21})
-          for (int64_t most : {40, 30000}) compare(DType::f32, 2, anchors, classes, {head, 16, 0.7, most, multi});
+          for (int64_t most : {40, 30000}) {
+            if (kFewCases && (classes == 1 || anchors == 127 || (anchors == 300) == (most == 30000))) continue;
+            compare(DType::f32, 2, anchors, classes, {head, 16, 0.7, most, multi});
+          }
 }
 
 TEST(detect_decode_of_every_type_is_the_same_on_both_devices) {
