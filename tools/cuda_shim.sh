@@ -4,7 +4,7 @@
 #   tools/cuda_shim.sh asan  [TEST...]   shuffled once, under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tools/cuda_shim.sh tsan  [TEST...]   the same under ThreadSanitizer: a race detector for kernels
 #   tools/cuda_shim.sh python [pytest arguments]   build/shim/python: a leyolo whose tensors all count as CUDA's
-# TEST: beginnings of names. PYTHON, SEEDS, JOBS and CMAKE_ARGS come from the environment.
+# plain and python share one build, which takes pybind11 too. TEST: beginnings of names. PYTHON, SEEDS, JOBS and CMAKE_ARGS come from the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}

@@ -2,13 +2,13 @@
 // added up, with what rounding left over, in float64 in their order: the same bits for any number of threads.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/activation_math.h"
 #include "core/convert.h"
 #include "core/cpu.h"
 #include "ops/batch_norm_act/batch_norm_act.h"
 #include "ops/batch_norm_act/batch_norm_act_args.h"
+#include "ops/batch_norm_act/norm_stretch.h"
 
 namespace leyolo {
 
@@ -20,9 +20,7 @@ LEYOLO_SIMD(void norm_x_gradient(NormArgs const&))
 
 namespace {
 
-constexpr int64_t kTables = 4;           // of a stretch: see NormArgs
 constexpr int64_t kMostPeriod = 4 * 16;  // of a plane: kNormVectors vectors of any instruction set
-constexpr int64_t kStretch = 8192;       // values
 
 // How a map is cut. Channels last: into stretches of all channels, whose tables are repeated up to a period. Channels
 // first: every plane of a channel by itself.
@@ -38,13 +36,12 @@ struct Plan {
       images = x.shape[0];
       area = values / std::max<int64_t>(1, images * channels);
       period = kNormVectors * lanes();
-      stretch = kStretch;
+      stretch = kNormStretch;
       parts = (area + stretch - 1) / stretch;
       pieces = images * channels * parts;
     } else {
-      // Whole steps of every instruction set; not shorter, so that few values are added to one float32 sum.
-      period = std::lcm(channels, int64_t(64));
-      stretch = period * std::max<int64_t>(16, kStretch / period);
+      period = norm_period(channels);
+      stretch = norm_stretch(period);
       pieces = parts = (values + stretch - 1) / stretch;
       images = 1, area = values;
     }
@@ -69,13 +66,11 @@ struct Scratch {
     float* next = workspace.as<float>();
     for (float** table : {&mean, &scale, &shift, &offset, &slope}) *table = next, next += p.table();
     sums = next;
-    halves = next + kTables * p.pieces * p.kept();
+    halves = next + kNormTables * p.pieces * p.kept();
   }
 };
 
-void repeat(float* table, Plan const& p) {
-  for (int64_t i = p.channels; i < p.table(); ++i) table[i] = table[i - p.channels];
-}
+void repeat(float* table, Plan const& p) { norm_repeat(table, p.channels, p.table()); }
 
 // The sum of a plane's table and of its rests, in a fixed order of four chains side by side.
 double plane_sum(float const* table, float const* rest, Plan const& p) {
@@ -115,7 +110,7 @@ NormArgs args(Plan const& p, Scratch const& s, Activation activation, float cons
   a.count = p.count(piece), a.period = p.period;
   a.mean = s.mean + channel, a.scale = s.scale + channel, a.shift = s.shift + channel;
   a.offset = s.offset + channel, a.slope = s.slope + channel;
-  a.sum = p.planes ? local : s.sums + kTables * piece * p.period;
+  a.sum = p.planes ? local : s.sums + kNormTables * piece * p.period;
   a.product = a.sum + p.period, a.rest = a.product + p.period, a.product_rest = a.rest + p.period;
   a.activation = activation;
   a.plane = p.planes;
@@ -127,7 +122,7 @@ template <class F>
 void each_piece(Plan const& p, Scratch const& s, Activation activation, float const* x, Context const& context, F&& f) {
   int64_t const grain = 1 + 16384 / std::clamp<int64_t>(p.area, 1, p.stretch);
   parallel_for(context, 0, p.pieces, grain, [&](int64_t begin, int64_t end) {
-    float local[kTables * kMostPeriod];
+    float local[kNormTables * kMostPeriod];
     for (int64_t i = begin; i < end; ++i) {
       NormArgs a = args(p, s, activation, x, i, local);
       f(a, i);
@@ -142,15 +137,15 @@ void each_kept(Plan const& p, Scratch const& s, int64_t first, int64_t n, F&& f)
     for (int64_t part = 0; part < p.parts; ++part)
       for (int64_t c = 0; c < n; ++c) {
         int64_t const piece = p.piece(image, first + c, part);
-        float const* const t = s.sums + kTables * piece * p.kept() + (p.planes ? 0 : first + c);
+        float const* const t = s.sums + kNormTables * piece * p.kept() + (p.planes ? 0 : first + c);
         f(c, t[0], t[p.kept()], t[2 * p.kept()], t[3 * p.kept()], p.rows(piece));
       }
 }
 
 // The tables of sums of a piece, before and after its passes.
-void clear(NormArgs const& a) { std::fill_n(a.sum, kTables * a.period, 0.0f); }
+void clear(NormArgs const& a) { std::fill_n(a.sum, kNormTables * a.period, 0.0f); }
 void keep(NormArgs const& a, Plan const& p, Scratch const& s, int64_t piece) {
-  for (int64_t t = 0; p.planes && t < kTables; ++t) s.sums[kTables * piece + t] = a.sum[t * a.period];
+  for (int64_t t = 0; p.planes && t < kNormTables; ++t) s.sums[kNormTables * piece + t] = a.sum[t * a.period];
 }
 
 void statistics(float const* x, Plan const& p, Scratch const& s, float* mean, float* variance, Context const& context) {
@@ -254,7 +249,7 @@ int64_t batch_norm_act_workspace_cpu(View x, bool channels_first, bool backward)
   if (x.dtype == DType::f64) return 0;
   Plan const p(x, channels_first);
   int64_t const copies = x.dtype == DType::f32 ? 0 : (backward ? 3 : 2) * p.values;
-  return 4 * (5 * p.table() + kTables * p.pieces * p.kept() + copies);
+  return 4 * (5 * p.table() + kNormTables * p.pieces * p.kept() + copies);
 }
 
 void batch_norm_act_cpu(View x, View weight, View bias, View mean, View variance, View y, View workspace,

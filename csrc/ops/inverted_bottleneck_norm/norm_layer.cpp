@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/isa.h"
+#include "ops/batch_norm_act/norm_stretch.h"
 
 namespace leyolo {
 
@@ -18,16 +18,6 @@ LEYOLO_SIMD(void norm_slope_sums(NormArgs const&))
 
 namespace {
 
-constexpr int64_t kTables = 4;      // of sums: see NormArgs
-constexpr int64_t kStretch = 8192;  // values that are summed in float32, in a table
-
-// Whole steps of every instruction set; not shorter, so that few values are added to one float32 sum.
-int64_t period_of(int64_t channels) { return std::lcm(channels, int64_t(64)); }
-
-void repeat(float* table, int64_t channels, int64_t period) {
-  for (int64_t i = channels; i < period; ++i) table[i] = table[i - channels];
-}
-
 // Sum over the repetitions of a channel.
 double folded(float const* table, int64_t c, int64_t channels, int64_t period) {
   double total = 0;
@@ -38,7 +28,7 @@ double folded(float const* table, int64_t c, int64_t channels, int64_t period) {
 // f(first, pixels) for stretches of `pixels`.
 template <class F>
 void each_stretch(int64_t pixels, int64_t channels, F&& f) {
-  int64_t const period = period_of(channels), step = period * std::max<int64_t>(16, kStretch / period) / channels;
+  int64_t const step = norm_stretch(norm_period(channels)) / channels;
   for (int64_t p = 0; p < pixels; p += step) f(p, std::min(step, pixels - p));
 }
 
@@ -46,10 +36,10 @@ void each_stretch(int64_t pixels, int64_t channels, F&& f) {
 
 void NormSums::clear() const { std::fill_n(memory, size(channels), 0.0); }
 
-int64_t NormTables::size(int64_t channels) { return 5 * period_of(channels); }
+int64_t NormTables::size(int64_t channels) { return 5 * norm_period(channels); }
 
 NormTables::NormTables(float* memory, int64_t channels, Activation activation)
-    : channels(channels), period(period_of(channels)), activation(activation) {
+    : channels(channels), period(norm_period(channels)), activation(activation) {
   for (float** table : {&mean, &scale, &shift, &offset, &slope}) *table = memory, memory += period;
 }
 
@@ -59,7 +49,7 @@ void NormTables::set(float const* m, float const* variance, View weight, View bi
     scale[c] = float((weight ? weight.as<float>()[c] : 1.0f) / std::sqrt(variance[c] + eps));
     shift[c] = bias ? bias.as<float>()[c] : 0.0f;
   }
-  for (float* table : {mean, scale, shift}) repeat(table, channels, period);
+  for (float* table : {mean, scale, shift}) norm_repeat(table, channels, period);
 }
 
 void NormTables::set_gradient(double const* dz, double const* dz_z, float const* variance, double eps, int64_t pixels) {
@@ -67,7 +57,7 @@ void NormTables::set_gradient(double const* dz, double const* dz_z, float const*
     offset[c] = float(scale[c] * dz[c] / double(pixels));
     slope[c] = float(scale[c] * dz_z[c] / (variance[c] + eps) / double(pixels));
   }
-  for (float* table : {offset, slope}) repeat(table, channels, period);
+  for (float* table : {offset, slope}) norm_repeat(table, channels, period);
 }
 
 NormArgs NormTables::args(float const* z, int64_t pixels) const {
@@ -95,15 +85,15 @@ void NormTables::gradient(float const* dz, float const* z, int64_t pixels, float
   LEYOLO_PICK(norm_x_gradient)(a);
 }
 
-int64_t NormPass::size(int64_t channels) { return kTables * period_of(channels); }
+int64_t NormPass::size(int64_t channels) { return kNormTables * norm_period(channels); }
 
 static void set_sums(NormArgs& a, float* memory) {
   a.sum = memory, a.product = a.sum + a.period, a.rest = a.product + a.period, a.product_rest = a.rest + a.period;
-  std::fill_n(memory, kTables * a.period, 0.0f);
+  std::fill_n(memory, kNormTables * a.period, 0.0f);
 }
 
 void NormPass::statistics(float const* z, int64_t pixels, NormSums const& sums) const {
-  int64_t const channels = sums.channels, period = period_of(channels);
+  int64_t const channels = sums.channels, period = norm_period(channels);
   each_stretch(pixels, channels, [&](int64_t first, int64_t n) {
     NormArgs a{};
     a.x = z + first * channels;
@@ -111,7 +101,7 @@ void NormPass::statistics(float const* z, int64_t pixels, NormSums const& sums) 
     set_sums(a, memory);
     LEYOLO_PICK(norm_sum)(a);
     for (int64_t c = 0; c < channels; ++c) a.sum[c] = float(folded(a.sum, c, channels, period) / double(n));
-    repeat(a.sum, channels, period);
+    norm_repeat(a.sum, channels, period);
     a.mean = a.sum;
     LEYOLO_PICK(norm_squares)(a);
     double *const mean = sums.first(), *const squares = sums.second();

@@ -120,8 +120,9 @@ class Loader:
 
     def _end_for_certain(self) -> None:
         running: Any = self._batches._iterator
-        if running is not None and not isinstance(running._workers_done_event, _DoneEvent):
-            running._workers_done_event = _DoneEvent(running._workers_done_event)
+        event = getattr(running, "_workers_done_event", None)
+        if event is not None and not isinstance(event, _DoneEvent):
+            running._workers_done_event = _DoneEvent(event)
 
     def _next(self, batches: Iterator[Batch | _Failed]) -> Batch | _Failed | None:
         """The next batch, None behind the last: asked for again as long as the workers live, up to the time-out."""
