@@ -182,6 +182,8 @@ TEST(inverted_bottleneck_norm_is_its_layers) {
       {1, 33, 6, 4, 8, 4, 3, 1},             // bands of an image
       {1, 2, 1, 4, 8, 4, 3, 1},              //
       {2, 6, 6, 130, 130, 20, 3, 2, false},  // more channels than a period
+      {1, 20, 21, 4, 8, 255, 3, 1},          // sums of more channels at the end than in the middle
+      {1, 14, 14, 2, 1, 129, 3, 1},          //
   };
   for (Shape const& s : shapes)
     for (int threads : {1, 3}) compare(s, Activation::silu, threads);

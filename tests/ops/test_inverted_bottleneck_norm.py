@@ -30,6 +30,7 @@ SHAPES: list[Shape] = [
     (40, 4, 4, 8, 16, 8, 3, 1, True, True),  # more images than pieces
     (1, 160, 64, 40, 60, 40, 3, 1, True, True),  # bands that do not fit into the cache at once
     (1, 2, 1, 8, 16, 8, 3, 1, True, True),
+    (2, 40, 40, 16, 64, 255, 3, 1, True, False),  # sums of more channels at the end than in the middle
 ]
 
 
@@ -41,7 +42,7 @@ def make(shape: Shape) -> tuple[list[Tensor], dict[str, Any]]:
     weights += [torch.randn(m, 1, k, k) / k, torch.randn(o, m, 1, 1) / m**0.5]
     for weight in weights:
         tensors += [weight, torch.randn(len(weight)), torch.rand(len(weight)) + 0.5, torch.randn(len(weight))]
-    return tensors, {"stride": stride, "residual": residual, "eps": 1e-3}
+    return tensors, {"stride": stride, "residual": residual, "eps": 1e-3, "momentum": 0.3}
 
 
 def layers(tensors: list[Tensor]) -> list[ConvNorm | None]:
@@ -130,8 +131,11 @@ def test_the_border_is_zero_behind_the_activation(as_good_as_torch: Callable[...
     )
 
 
-def test_the_same_bits_with_any_number_of_threads() -> None:
-    tensors, options = make((3, 30, 30, 16, 48, 16, 5, 1, True, True))
+@pytest.mark.parametrize(
+    "shape", [(3, 30, 30, 16, 48, 16, 5, 1, True, True), (2, 40, 40, 16, 64, 255, 3, 1, True, False)], ids=str
+)
+def test_the_same_bits_with_any_number_of_threads(shape: Shape) -> None:
+    tensors, options = make(shape)
     before = torch.get_num_threads()
     found = []
     try:
@@ -218,10 +222,16 @@ def _with(position: int, value: Any) -> Callable[[list[Any]], None]:
         (_with(5, torch.zeros(12, 2, 3, 3)), {}, r"depthwise_weight must be"),
         (_with(9, torch.zeros(8, 11, 1, 1)), {}, r"project_weight must be float32 \[O, 12, 1, 1\]"),
         (_with(10, torch.zeros(8, dtype=torch.float64)), {}, "project_bias must be float32"),
-        (_with(9, torch.zeros(7, 12, 1, 1)), {"residual": True}, "residual needs stride 1"),
-        (_with(0, torch.zeros(2, 8, 6, 6)), {"residual": True, "stride": 2}, "residual needs stride 1"),
+        (_with(0, torch.zeros(2, 8, 0, 6)), {}, "more than 1 value per channel"),
+        (_with(0, torch.zeros(2, 8, 6, 0)), {}, "more than 1 value per channel"),
+        (_with(0, torch.zeros(2, 0, 6, 6)), {}, "at least one channel"),
+        (_with(5, torch.zeros(0, 1, 3, 3)), {}, r"depthwise_weight must be float32 \[M, 1, k, k\]"),
+        (_with(9, torch.zeros(0, 12, 1, 1)), {}, "project_weight must be"),
+        (_with(9, torch.zeros(7, 12, 1, 1)), {"residual": True}, "residual needs an output of the size"),
+        (_with(0, torch.zeros(2, 8, 6, 6)), {"residual": True, "stride": 2}, "3 x 3 .kernel 3, stride 2"),
+        (_with(5, torch.zeros(12, 1, 4, 4)), {"residual": True}, "7 x 7 .kernel 4, stride 1"),
         (_with(0, torch.zeros(2, 8, 6, 6)), {"stride": 0}, "stride"),
-        (_with(0, torch.zeros(2, 8, 6, 6)), {"eps": -1.0}, "eps must not be negative"),
+        (_with(0, torch.zeros(2, 8, 6, 6)), {"eps": -1.0}, "eps must be 0 or more"),
         (_with(0, torch.zeros(2, 8, 6, 6)), {"activation": "tanh"}, "activation"),
     ],
 )
@@ -240,7 +250,34 @@ def test_one_running_statistic_alone() -> None:
         inverted_bottleneck_norm(tensors[0], *each, **options)
 
 
-def test_what_is_not_a_number_shows(as_good_as_torch: Callable[..., None]) -> None:
-    tensors, options = make((2, 6, 6, 8, 12, 8, 3, 1, True, False))
+def test_what_is_not_a_number_stays_in_its_channel() -> None:
+    """Behind the depthwise convolution; the projection mixes channels."""
+    tensors, options = make((2, 6, 7, 8, 8, 8, 3, 1, False, False))
     tensors[0][0, 3, 2, 2] = float("nan")
-    assert inverted_bottleneck_norm(tensors[0], *layers(tensors), **options).isnan().all()
+    flat = [
+        tensors[0],
+        None,
+        None,
+        tensors[1],
+        tensors[2],
+        tensors[5],
+        tensors[6],
+        None,
+        None,
+        *tensors[3:5],
+        *tensors[7:],
+    ]
+    y, _, z, *_ = library.inverted_bottleneck_norm(*flat, 1, "silu", False, options["eps"])
+    assert z.isnan().any(3).any(2).any(0).tolist() == [c == 3 for c in range(8)]
+    assert y.isnan().all()
+    *gradients, _, _, _, _, _, _ = results(inverted_bottleneck_norm, *tensors, **options)
+    weight = gradients[2]
+    assert weight.isnan().all(), "the gradient of the projection reaches every channel"
+
+
+def test_weights_that_are_not_contiguous() -> None:
+    tensors, options = make((2, 9, 9, 6, 12, 6, 3, 1, True, True))
+    turned = [t.flip(0).flip(0) if t.dim() < 4 else t.transpose(0, 1).contiguous().transpose(0, 1) for t in tensors[1:]]
+    expected = results(inverted_bottleneck_norm, *tensors, **options)
+    found = results(inverted_bottleneck_norm, tensors[0], *turned, **options)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from leyolo.data.batch import Targets
 from leyolo.models.network import build
-from leyolo.nn import ConvBNAct
+from leyolo.nn import ConvBNAct, InvertedBottleneck
 from leyolo.train.assign import anchors
 from leyolo.train.losses import leyolo_loss, yolox_loss
 
@@ -78,3 +79,106 @@ def test_mixed_precision() -> None:
     assert torch.allclose(losses[0].parts, losses[1].parts, rtol=0.1)
     losses[1].total.backward()
     assert all(torch.isfinite(p.grad).all() for p in fused.parameters() if p.grad is not None)
+
+
+def _block(expansion: bool = True) -> InvertedBottleneck:
+    torch.manual_seed(1)
+    channels = (8, 24, 8) if expansion else (8, 8, 8)
+    block = InvertedBottleneck(*channels, 3, expansion=expansion).to(memory_format=torch.channels_last).train()
+    for name, parameter in block.named_parameters():
+        if ".bn." in name:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    return block
+
+
+def _fuse(block: InvertedBottleneck) -> InvertedBottleneck:
+    block.fused_training = True
+    for layer in block.children():
+        layer.fused_training = True
+    return block
+
+
+def _compare(plain: torch.nn.Module, fused: torch.nn.Module, x: torch.Tensor, tolerance: float = 2e-4) -> None:
+    """Outputs, gradients and running statistics; the gradients of biases before a norm are zero but for rounding."""
+    upstream = torch.randn(2, 8, 11, 9, generator=torch.Generator().manual_seed(2)).to(x)
+    found = []
+    for block in (plain, fused):
+        leaf = x.clone().requires_grad_()
+        y = block(leaf)
+        y.backward(upstream.to(y))
+        named = {n: p.grad for n, p in block.named_parameters() if p.requires_grad and not n.endswith("conv.bias")}
+        assert all(grad is not None for grad in named.values())
+        found.append({"y": y, "x": leaf.grad, **named, **dict(block.named_buffers())})
+    assert found[0].keys() == found[1].keys()
+    for name, expected in found[0].items():
+        error = (found[1][name] - expected).abs().max() / expected.abs().max().clamp(min=1)
+        assert error < tolerance, f"{name}: {error:.1e}"
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+@pytest.mark.parametrize("expansion", [True, False])
+def test_a_block_is_one_operator(expansion: bool, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = _block(expansion)
+    fused = _fuse(copy.deepcopy(plain))
+    called = []
+    whole = fused._fused
+    monkeypatch.setattr(fused, "_fused", lambda x: called.append(x) or whole(x))
+    x = torch.randn(2, 8, 11, 9).contiguous(memory_format=layout)
+    _compare(plain, fused, x)
+    assert len(called) == 1
+    assert fused(x).is_contiguous(memory_format=layout)
+    assert len(called) == 2
+    fused.eval()(x)
+    assert len(called) == 2
+
+
+def _frozen(block: InvertedBottleneck) -> None:
+    block.depthwise.bn.eval()
+
+
+def _other_momentum(block: InvertedBottleneck) -> None:
+    block.project.bn.momentum = 0.5
+
+
+def _other_eps(block: InvertedBottleneck) -> None:
+    assert block.expand is not None
+    block.expand.bn.eps = 0.5
+
+
+def _no_activation(block: InvertedBottleneck) -> None:
+    block.depthwise.activation = False
+
+
+def _synced(block: InvertedBottleneck) -> None:
+    block.project.bn = torch.nn.BatchNorm2d(8, eps=1e-3, momentum=0.03)
+
+
+def _hooked(block: InvertedBottleneck) -> None:
+    block.depthwise.register_forward_hook(lambda _module, _inputs, y: 2 * y)
+
+
+def _double(block: InvertedBottleneck) -> None:
+    block.double()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_frozen, _other_momentum, _other_eps, _no_activation, _synced, _hooked, _double],
+    ids=lambda f: f.__name__,
+)
+def test_a_changed_block_goes_layer_by_layer(
+    change: Callable[[InvertedBottleneck], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = _block()
+    change(plain)
+    fused = _fuse(copy.deepcopy(plain))
+    monkeypatch.setattr(fused, "_fused", lambda _: pytest.fail("as one operator"))
+    x = torch.randn(2, 8, 11, 9).to(next(plain.parameters()).dtype)
+    _compare(plain, fused, x.contiguous(memory_format=torch.channels_last))
+
+
+def test_blocks_from_before_the_operator_run() -> None:
+    block = _block()
+    state = block.__dict__
+    state.pop("fused_training", None)
+    assert block(torch.randn(2, 8, 11, 9)).shape == (2, 8, 11, 9)

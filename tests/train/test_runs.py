@@ -38,7 +38,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         ("leyolo", "simota", 40, {"lr": 0.01}, 0.95),
         ("leyolo", "ota", 28, {"lr": 0.01}, 0.95),
         ("yolox", "simota", 45, {"lr": 0.005, "batch": 2, "close_mosaic": 1.0}, 0.95),
-        ("yolox", "ota", 60, {"lr": 0.004, "close_mosaic": 1.0}, 0.85),  # of eight seeds 0.92 to 1
+        ("yolox", "ota", 60, {"lr": 0.004, "close_mosaic": 1.0}, 0.9),  # of eight seeds 0.92 to 1
     ],
 )
 def test_eight_pictures_are_learnt_by_heart(

@@ -20,6 +20,12 @@ constexpr int kExpand = 0, kDepthwise = 1, kProject = 2;
 
 View floats(float* p, int64_t n) { return {p, DType::f32, Device::cpu, 1, {n}}; }
 
+// In the shim's build, where every tensor counts as CUDA's, this op runs on the CPU all the same.
+View on_cpu(View v) {
+  v.device = Device::cpu, v.index = 0;
+  return v;
+}
+
 // The sizes of a block, and where things lie in its workspace; without a workspace only its size.
 struct Plan {
   bool expands;
@@ -28,9 +34,9 @@ struct Plan {
   DepthwiseNorm depthwise;
   int64_t channels[kBottleneckLayers], pieces[kBottleneckLayers];
 
-  NormSums sums[kBottleneckLayers];  // [pieces]
-  float *tables[kBottleneckLayers], *expand_packed, *depthwise_packed, *mirrored, *project_packed;
-  float *transposed, *weight_sums, *gradients[kBottleneckLayers];  // backward only
+  NormSums sums[kBottleneckLayers] = {};  // [pieces]
+  float *tables[kBottleneckLayers] = {}, *expand_packed, *depthwise_packed, *project_packed;
+  float *mirrored, *transposed, *weight_sums, *gradients[kBottleneckLayers];  // backward only
   float* scratch;
   int64_t bytes;
 
@@ -53,42 +59,41 @@ struct Plan {
       p = workspace ? reinterpret_cast<T*>(workspace + bytes) : nullptr;
       bytes += (n * int64_t(sizeof(T)) + 63) / 64 * 64;
     };
-    for (int l = 0; l < kBottleneckLayers; ++l) {
+    auto const packed = [](int64_t a, int64_t b) {  // of a 1x1 convolution; also of the transposed weights
+      return std::max(conv2d_packed_size(a, b, 1), conv2d_packed_size(b, a, 1));
+    };
+    for (int l = first_layer(); l < kBottleneckLayers; ++l) {
       sums[l].channels = channels[l];
       take(sums[l].memory, NormSums::size(channels[l]) * pieces_of_sums(l, backward));
       take(tables[l], NormTables::size(channels[l]));
     }
-    auto const packed = [](int64_t a, int64_t b) {  // of a 1x1 convolution; also of the transposed weights
-      return std::max(conv2d_packed_size(a, b, 1), conv2d_packed_size(b, a, 1));
-    };
-    take(expand_packed, packed(in, middle));
+    if (expands) take(expand_packed, packed(in, middle));
     take(depthwise_packed, depthwise.packed_size());
-    take(mirrored, depthwise.packed_size());
     take(project_packed, packed(middle, out));
-    int64_t each[kBottleneckLayers];
-    if (!backward) {
-      each[kExpand] = expand.forward_scratch(false);
-      each[kDepthwise] = depthwise.forward_scratch(expands);
-      each[kProject] = project.forward_scratch(true);
-    } else {
-      each[kExpand] = expand.backward_scratch();
-      each[kDepthwise] = depthwise.backward_scratch(expands);
-      each[kProject] = project.backward_scratch();
-      take(transposed, std::max(in, out) * middle);
-      take(weight_sums, std::max({pieces[kExpand] * middle * in, pieces[kDepthwise] * depthwise.packed_size(),
-                                  pieces[kProject] * out * middle}));
-      take(gradients[kExpand], expands ? in_pixels * middle : 0);
-      take(gradients[kDepthwise], out_pixels * middle);
-    }
+    Context slots;
+    slots.threads = threads;
     int64_t most = 0;
-    for (int l = 0; l < kBottleneckLayers; ++l) {
-      Context slots;
-      slots.threads = threads;
-      most = std::max(most, each[l] * norm_slots(slots, pieces[l]));
+    auto const need = [&](int layer, int64_t each) { most = std::max(most, each * norm_slots(slots, pieces[layer])); };
+    if (!backward) {
+      if (expands) need(kExpand, expand.forward_scratch(false));
+      need(kDepthwise, depthwise.forward_scratch(expands));
+      need(kProject, project.forward_scratch(true));
+    } else {
+      take(mirrored, depthwise.packed_size());
+      take(transposed, (expands ? std::max(in, out) : out) * middle);
+      take(weight_sums, std::max({expands ? pieces[kExpand] * middle * in : 0,
+                                  pieces[kDepthwise] * depthwise.packed_size(), pieces[kProject] * out * middle}));
+      if (expands) take(gradients[kExpand], in_pixels * middle);
+      take(gradients[kDepthwise], out_pixels * middle);
+      need(kProject, NormPass::size(out));  // the sums of the last norm
+      need(kProject, project.backward_scratch());
+      need(kDepthwise, depthwise.backward_scratch(expands));
+      if (expands) need(kExpand, expand.backward_scratch());
     }
     take(scratch, most);
   }
 
+  int first_layer() const { return expands ? kExpand : kDepthwise; }
   // Backward, the sums of a layer are made while the one behind it is differentiated.
   int64_t pieces_of_sums(int layer, bool backward) const {
     return !backward || layer == kProject ? pieces[layer] : pieces[layer + 1];
@@ -104,51 +109,64 @@ struct Plan {
   int64_t total() const { return place(kProject) + out; }
 };
 
-void check_block(View x, BottleneckLayers const& w, BottleneckNorms const& norms, View y, BottleneckLayers const& z,
-                 View statistics, InvertedBottleneckNorm const& params) {
-  auto const map = [](View v, int64_t n, int64_t h, int64_t wide, int64_t c, char const* name) {
-    check(v.dtype == DType::f32 && v.rank == 4 && v.shape[0] == n && v.shape[1] == h && v.shape[2] == wide &&
-              v.shape[3] == c,
-          "inverted_bottleneck_norm: ", name, " must be float32 [", n, ", ", c, ", ", h, ", ", wide, "], got ", v);
-  };
-  check(x.rank == 4 && x.dtype == DType::f32 && x.shape[3] > 0,
-        "inverted_bottleneck_norm: x must be float32 [N, C, H, W] with at least one channel, got ", x);
-  check_one_device("inverted_bottleneck_norm", x,
-                   {w.expand, w.depthwise, w.project, y, z.expand, z.depthwise, z.project, statistics});
-  int64_t const n = x.shape[0], h = x.shape[1], wide = x.shape[2], c = x.shape[3];
+void check_map(View v, int64_t n, int64_t h, int64_t w, int64_t c, char const* name) {
+  check(
+      v.dtype == DType::f32 && v.rank == 4 && v.shape[0] == n && v.shape[1] == h && v.shape[2] == w && v.shape[3] == c,
+      "inverted_bottleneck_norm: ", name, " must be float32 [", n, ", ", c, ", ", h, ", ", w, "], got ", v);
+}
+
+void check_weights(View x, BottleneckLayers const& w, char const* what) {
   View const d = w.depthwise;
-  check(d.dtype == DType::f32 && d.rank == 4 && d.shape[1] == 1 && d.shape[2] == d.shape[3] && d.shape[0] > 0,
-        "inverted_bottleneck_norm: depthwise_weight must be float32 [M, 1, k, k], got ", d);
-  int64_t const m = d.shape[0], k = d.shape[2];
+  int64_t const c = x.shape[3], m = d.rank == 4 ? d.shape[0] : 0;
+  check(d.dtype == DType::f32 && d.rank == 4 && d.shape[1] == 1 && d.shape[2] == d.shape[3] && d.shape[2] > 0 && m > 0,
+        "inverted_bottleneck_norm: depthwise_weight", what, " must be float32 [M, 1, k, k], got ", d);
   check(!w.expand || (w.expand.dtype == DType::f32 && w.expand.rank == 4 && w.expand.shape[0] == m &&
                       w.expand.shape[1] == c && w.expand.shape[2] == 1 && w.expand.shape[3] == 1),
-        "inverted_bottleneck_norm: expand_weight must be float32 [", m, ", ", c, ", 1, 1], got ", w.expand);
+        "inverted_bottleneck_norm: expand_weight", what, " must be float32 [", m, ", ", c, ", 1, 1], got ", w.expand);
   check(w.expand || m == c, "inverted_bottleneck_norm: without expand_weight the depthwise convolution must have the ",
         c, " channels of x, got ", m);
   check(w.project.dtype == DType::f32 && w.project.rank == 4 && w.project.shape[0] > 0 && w.project.shape[1] == m &&
             w.project.shape[2] == 1 && w.project.shape[3] == 1,
-        "inverted_bottleneck_norm: project_weight must be float32 [O, ", m, ", 1, 1], got ", w.project);
-  int64_t const o = w.project.shape[0];
+        "inverted_bottleneck_norm: project_weight", what, " must be float32 [O, ", m, ", 1, 1], got ", w.project);
+  check_one_device("inverted_bottleneck_norm", x, {w.expand, w.depthwise, w.project});
+}
+
+// What the workspace is planned from.
+void check_shapes(View x, BottleneckLayers const& w, View y, InvertedBottleneckNorm const& params) {
+  check(x.rank == 4 && x.dtype == DType::f32 && x.shape[3] > 0,
+        "inverted_bottleneck_norm: x must be float32 [N, C, H, W] with at least one channel, got ", x);
+  check_weights(x, w, "");
+  int64_t const n = x.shape[0], h = x.shape[1], wide = x.shape[2], c = x.shape[3], k = w.depthwise.shape[2],
+                o = w.project.shape[0];
   check_window("inverted_bottleneck_norm", k, params.stride, k / 2);
-  check(params.eps >= 0, "inverted_bottleneck_norm: eps must not be negative, got ", params.eps);
+  check(params.eps >= 0, "inverted_bottleneck_norm: eps must be 0 or more, got ", params.eps);
   int64_t const oh = conv_output_size(h, k, params.stride, k / 2), ow = conv_output_size(wide, k, params.stride, k / 2);
-  check(n * oh * ow > 1 && n * h * wide > 1,
+  check(n * oh * ow > 1 && n * h * wide > (w.expand ? 1 : 0),
         "inverted_bottleneck_norm: expected more than 1 value per channel when training, got ", x);
-  check(!params.residual || (params.stride == 1 && o == c && oh == h && ow == wide),
-        "inverted_bottleneck_norm: a residual needs stride 1 and outputs of the size of x ", x, ", got ", o,
-        " channels, stride ", params.stride);
-  map(y, n, oh, ow, o, "y"), map(z.project, n, oh, ow, o, "z of the projection");
-  map(z.depthwise, n, oh, ow, m, "z of the depthwise convolution");
-  if (w.expand) map(z.expand, n, h, wide, m, "z of the expansion");
+  check(!params.residual || (o == c && oh == h && ow == wide),
+        "inverted_bottleneck_norm: a residual needs an output of the size of x ", x, ", got ", o, " channels of ", oh,
+        " x ", ow, " (kernel ", k, ", stride ", params.stride, ")");
+  check_map(y, n, oh, ow, o, "y");
+  check_one_device("inverted_bottleneck_norm", x, {y});
+}
+
+void check_block(View x, BottleneckLayers const& w, BottleneckNorms const& norms, View y, BottleneckLayers const& z,
+                 View statistics, View workspace, int64_t needed) {
+  int64_t const m = w.depthwise.shape[0], o = w.project.shape[0];
+  check_map(z.project, y.shape[0], y.shape[1], y.shape[2], o, "z of the projection");
+  check_map(z.depthwise, y.shape[0], y.shape[1], y.shape[2], m, "z of the depthwise convolution");
+  if (w.expand) check_map(z.expand, x.shape[0], x.shape[1], x.shape[2], m, "z of the expansion");
   int64_t const total = (w.expand ? 2 : 1) * m + o;
   check(statistics.dtype == DType::f32 && statistics.numel() == 2 * total,
-        "inverted_bottleneck_norm: statistics must be [2, ", total, "], got ", statistics);
+        "inverted_bottleneck_norm: statistics must be float32 [2, ", total, "], got ", statistics);
+  check_one_device("inverted_bottleneck_norm", x, {z.expand, z.depthwise, z.project, statistics});
   for (int l = w.expand ? 0 : 1; l < kBottleneckLayers; ++l)
     for (View const& v : {norms.weight[l], norms.bias[l]}) {
       check(!v || (v.dtype == DType::f32 && v.rank == 1 && v.shape[0] == (l == kProject ? o : m)),
             "inverted_bottleneck_norm: weights and biases of a norm must be float32 [channels of its layer], got ", v);
       check_one_device("inverted_bottleneck_norm", x, {v});
     }
+  check(workspace.numel() * size_of(workspace.dtype) >= needed, "inverted_bottleneck_norm: the workspace is too small");
 }
 
 void check_bias(View v, int64_t channels, char const* name) {
@@ -157,9 +175,12 @@ void check_bias(View v, int64_t channels, char const* name) {
 }
 
 void pack(Plan const& p, BottleneckLayers const& w, BottleneckLayers const& biases) {
-  if (p.expands) conv2d_pack(w.expand, biases.expand, floats(p.expand_packed, conv2d_packed_size(p.middle, p.in, 1)));
-  depthwise_pack(w.depthwise, biases.depthwise, floats(p.depthwise_packed, p.depthwise.packed_size()));
-  conv2d_pack(w.project, biases.project, floats(p.project_packed, conv2d_packed_size(p.out, p.middle, 1)));
+  if (p.expands)
+    conv2d_pack(on_cpu(w.expand), on_cpu(biases.expand),
+                floats(p.expand_packed, conv2d_packed_size(p.middle, p.in, 1)));
+  depthwise_pack(on_cpu(w.depthwise), on_cpu(biases.depthwise), floats(p.depthwise_packed, p.depthwise.packed_size()));
+  conv2d_pack(on_cpu(w.project), on_cpu(biases.project),
+              floats(p.project_packed, conv2d_packed_size(p.out, p.middle, 1)));
 }
 
 // weight [out, in] of a 1x1 convolution, packed for the gradient of what it reads.
@@ -191,7 +212,7 @@ void forward_cpu(View x, BottleneckLayers const& w, BottleneckLayers const& bias
   };
   float const* input = x.as<float>();
   NormTables const *before = nullptr, after_expand = [&] {
-    if (!p.expands) return p.norm(kExpand, Activation::none);
+    if (!p.expands) return NormTables(nullptr, 0, Activation::none);
     p.expand.forward(input, nullptr, p.expand_packed, z.expand.as<float>(), p.sums[kExpand], p.scratch, context);
     return settle(kExpand, params.activation);
   }();
@@ -218,7 +239,7 @@ void backward_cpu(View gradient, View x, BottleneckLayers const& w, BottleneckNo
                   BottleneckLayers const& z, View statistics, View x_gradient, BottleneckLayers const& weight_gradients,
                   View norm_gradients, View workspace, InvertedBottleneckNorm const& params, Context const& context) {
   Plan const p(x, w, gradient, params, context.threads, true, workspace.as<char>());
-  depthwise_pack(w.depthwise, {}, floats(p.depthwise_packed, p.depthwise.packed_size()));
+  depthwise_pack(on_cpu(w.depthwise), {}, floats(p.depthwise_packed, p.depthwise.packed_size()));
   float const *const mean = statistics.as<float>(), *const variance = mean + p.total();
   auto const tables = [&](int l, Activation activation) {
     NormTables t = p.norm(l, activation);
@@ -249,7 +270,7 @@ void backward_cpu(View gradient, View x, BottleneckLayers const& w, BottleneckNo
 
   NormTables last = tables(kProject, Activation::none), after_depthwise = tables(kDepthwise, params.activation);
   each_norm_piece(context, p.pieces[kProject], [&](int64_t piece, int64_t slot) {
-    NormPass const pass{p.scratch + slot * p.project.backward_scratch()};
+    NormPass const pass{p.scratch + slot * NormPass::size(p.out)};
     NormSums const own = p.sums[kProject].piece(piece);
     own.clear();
     int64_t const begin = piece * p.out_pixels / p.pieces[kProject],
@@ -267,7 +288,7 @@ void backward_cpu(View gradient, View x, BottleneckLayers const& w, BottleneckNo
   bool const mirrors = depthwise_mirrors(p.depthwise.shape);
   int64_t const taps = w.depthwise.shape[2] * w.depthwise.shape[3];
   if (mirrors) depthwise_mirror(p.depthwise_packed, p.mirrored, taps, p.depthwise.shape.padded);
-  NormTables after_expand = p.expands ? tables(kExpand, params.activation) : p.norm(kExpand, Activation::none);
+  NormTables after_expand = p.expands ? tables(kExpand, params.activation) : NormTables(nullptr, 0, Activation::none);
   p.depthwise.backward(p.gradients[kDepthwise], z.depthwise.as<float>(), after_depthwise,
                        p.expands ? z.expand.as<float>() : x.as<float>(), p.expands ? &after_expand : nullptr,
                        p.depthwise_packed, mirrors ? p.mirrored : nullptr, p.expands ? nullptr : residual,
@@ -291,20 +312,19 @@ void backward_cpu(View gradient, View x, BottleneckLayers const& w, BottleneckNo
 int64_t inverted_bottleneck_norm_workspace(View x, BottleneckLayers const& weights, View y,
                                            InvertedBottleneckNorm const& params, Context const& context,
                                            bool backward) {
+  check_shapes(x, weights, y, params);
   return Plan(x, weights, y, params, context.threads, backward).bytes;
 }
 
 void inverted_bottleneck_norm(View x, BottleneckLayers const& weights, BottleneckLayers const& biases,
                               BottleneckNorms const& norms, View y, BottleneckLayers const& z, View statistics,
                               View workspace, InvertedBottleneckNorm const& params, Context const& context) {
-  check_block(x, weights, norms, y, z, statistics, params);
+  int64_t const needed = inverted_bottleneck_norm_workspace(x, weights, y, params, context, false);
+  check_block(x, weights, norms, y, z, statistics, workspace, needed);
   int64_t const m = weights.depthwise.shape[0];
   check_one_device("inverted_bottleneck_norm", x, {biases.expand, biases.depthwise, biases.project});
   check_bias(biases.expand, m, "expand_bias"), check_bias(biases.depthwise, m, "depthwise_bias");
   check_bias(biases.project, weights.project.shape[0], "project_bias");
-  check(workspace.numel() * size_of(workspace.dtype) >=
-            inverted_bottleneck_norm_workspace(x, weights, y, params, context, false),
-        "inverted_bottleneck_norm: the workspace is too small");
   LEYOLO_CPU_ONLY("inverted_bottleneck_norm", x.device,
                   forward_cpu(x, weights, biases, norms, y, z, statistics, workspace, params, context));
 }
@@ -313,10 +333,18 @@ void inverted_bottleneck_norm_backward(View gradient, View x, BottleneckLayers c
                                        BottleneckNorms const& norms, BottleneckLayers const& z, View statistics,
                                        View x_gradient, BottleneckLayers const& weight_gradients, View norm_gradients,
                                        View workspace, InvertedBottleneckNorm const& params, Context const& context) {
-  check_block(x, weights, norms, gradient, z, statistics, params);
-  check(workspace.numel() * size_of(workspace.dtype) >=
-            inverted_bottleneck_norm_workspace(x, weights, gradient, params, context, true),
-        "inverted_bottleneck_norm: the workspace of the backward pass is too small");
+  int64_t const needed = inverted_bottleneck_norm_workspace(x, weights, gradient, params, context, true);
+  check_block(x, weights, norms, gradient, z, statistics, workspace, needed);
+  check_map(x_gradient, x.shape[0], x.shape[1], x.shape[2], x.shape[3], "the gradient of x");
+  check_weights(x, weight_gradients, "'s gradient");
+  check(weight_gradients.depthwise.shape[2] == weights.depthwise.shape[2] &&
+            weight_gradients.project.shape[0] == weights.project.shape[0] &&
+            bool(weight_gradients.expand) == bool(weights.expand),
+        "inverted_bottleneck_norm: gradients must be as the weights");
+  check(norm_gradients.dtype == DType::f32 && norm_gradients.numel() == statistics.numel(),
+        "inverted_bottleneck_norm: the gradients of the norms must be as the statistics ", statistics, ", got ",
+        norm_gradients);
+  check_one_device("inverted_bottleneck_norm", x, {x_gradient, norm_gradients});
   LEYOLO_CPU_ONLY("inverted_bottleneck_norm", x.device,
                   backward_cpu(gradient, x, weights, norms, z, statistics, x_gradient, weight_gradients, norm_gradients,
                                workspace, params, context));

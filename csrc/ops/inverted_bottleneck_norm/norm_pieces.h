@@ -7,12 +7,14 @@
 
 namespace leyolo {
 
-constexpr int64_t kNormPieces = 32;  // wanted: enough for every thread
+constexpr int64_t kNormPieces = 32;  // wanted: more threads than that find no work
 
-// f(piece, slot) for every piece; calls with the same slot (below `slots`) follow one another.
+// Pieces that are worked on at the same time, each with scratch memory of its own.
 inline int64_t norm_slots(Context const& context, int64_t pieces) {
   return std::clamp<int64_t>(context.threads, 1, std::max<int64_t>(1, pieces));
 }
+
+// f(piece, slot) for every piece; calls with the same slot follow one another.
 template <class F>
 void each_norm_piece(Context const& context, int64_t pieces, F&& f) {
   int64_t const slots = norm_slots(context, pieces);

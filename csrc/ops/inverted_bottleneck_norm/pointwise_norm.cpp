@@ -13,7 +13,7 @@ LEYOLO_SIMD(void pointwise_weight_gradient(PointwiseGradientArgs const&))
 
 namespace {
 
-// y = conv(x) [+ residual], without bias.
+// y = conv(x) [+ residual]
 void convolve(float const* x, float const* packed, float const* residual, float* y, int64_t pixels, int64_t in,
               int64_t out) {
   Conv2dArgs const a{x,        packed,   conv2d_packed_bias(packed, out, in, 1),

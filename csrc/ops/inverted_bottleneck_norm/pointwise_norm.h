@@ -21,7 +21,8 @@ struct PointwiseNorm {
                float* scratch, Context const& context) const;
 
   // From the gradient `dz` of norm(z) to that of what the convolution reads; with `before` to that of norm(x), and its
-  // sums. `packed`: of the transposed weights. `residual`: added to x_gradient, or null. weight_sums [pieces, out, in].
+  // sums (unused else). `packed`: of the transposed weights. `residual`: added to x_gradient, or null. weight_sums
+  // [pieces, out, in].
   void backward(float const* dz, float const* z, NormTables const& after, float const* x, NormTables const* before,
                 float const* packed, float const* residual, float* x_gradient, float* weight_sums, NormSums const& sums,
                 float* scratch, Context const& context) const;

@@ -59,7 +59,7 @@ class ConvBNAct(nn.Module):
         self.fused_training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.fused_training and self.training and type(self.bn) is BatchNorm:
+        if self.fused_training and self.training and type(self.bn) is BatchNorm and self.bn.training:
             return self._fused(x, self.bn)
         x = self.conv(x)
         if self.bn is not None:
@@ -111,6 +111,8 @@ class InvertedBottleneck(nn.Module):
     With ``fused_training`` set, training mode takes leyolo's operator for the whole block: on the CPU, in float32.
     """
 
+    fused_training = False
+
     def __init__(
         self, in_channels: int, expand: int, out_channels: int, kernel: int, stride: int = 1, *, expansion: bool = True
     ) -> None:
@@ -124,7 +126,6 @@ class InvertedBottleneck(nn.Module):
         self.depthwise = ConvBNAct(expand, expand, kernel, stride, groups=expand, bias=True)
         self.project = ConvBNAct(expand, out_channels, bias=True, activation=False)
         self.residual = stride == 1 and in_channels == out_channels
-        self.fused_training = False
 
     def forward(self, x: Tensor) -> Tensor:
         if self.fused_training and self.training and self._fits(x):
@@ -137,13 +138,19 @@ class InvertedBottleneck(nn.Module):
         return [layer for layer in (self.expand, self.depthwise, self.project) if isinstance(layer, ConvBNAct)]
 
     def _fits(self, x: Tensor) -> bool:
-        """Whether the operator takes it: no norm is frozen, or another one than ours."""
-        floats = [x, *(layer.conv.weight for layer in self._layers())]
+        """Whether the operator takes it, and nobody has changed what a layer does: no norm is frozen, replaced or of
+        other settings than the others, and no hook waits for what lies in between."""
+        layers = self._layers()
+        norms: list[Any] = [layer.bn for layer in layers]
         return (
             x.device.type == "cpu"
-            and all(t.dtype == torch.float32 for t in floats)
+            and x.numel() > 0
             and not torch.is_autocast_enabled("cpu")
-            and all(type(layer.bn) is BatchNorm and layer.bn.training for layer in self._layers())
+            and all(t.dtype == torch.float32 for t in (x, *self.parameters()))
+            and all(type(bn) is BatchNorm and bn.training for bn in norms)
+            and {(bn.momentum, bn.eps) for bn in norms} == {(norms[0].momentum or 0.0, norms[0].eps)}
+            and [layer.activation for layer in layers] == [True] * (len(layers) - 1) + [False]
+            and not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules() if m is not self)
         )
 
     def _fused(self, x: Tensor) -> Tensor:

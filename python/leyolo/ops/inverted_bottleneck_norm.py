@@ -98,7 +98,7 @@ def inverted_bottleneck_norm(
             raise ValueError("inverted_bottleneck_norm: running_mean and running_var must be given both or not at all")
     absent = ConvNorm(x)  # whose weight is not taken
     every = [(absent if layer is None else layer) for layer in (expand, depthwise, project)]
-    convolutions = [t for layer in every for t in (None if layer is absent else layer.weight, layer.bias)]
+    convolutions = [t for layer in every for t in (None if layer is absent else layer.weight.contiguous(), layer.bias)]
     norms = [t for layer in every for t in (layer.norm_weight, layer.norm_bias)]
     inputs = (nhwc(x), *convolutions, *norms)
     y, _, z, _, statistics = call(library.inverted_bottleneck_norm, inputs, stride, activation, residual, eps)
