@@ -59,7 +59,7 @@ class ConvBNAct(nn.Module):
         self.fused_training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.fused_training and self.training and type(self.bn) is BatchNorm:
+        if self.fused_training and self.training and type(self.bn) is BatchNorm and self.bn.training:
             return self._fused(x, self.bn)
         x = self.conv(x)
         if self.bn is not None:
