@@ -67,6 +67,16 @@ def test_channels_last_is_kept_and_the_switch_switches(monkeypatch: pytest.Monke
     assert called == ["fused"]
 
 
+def test_a_frozen_norm_stays_frozen() -> None:
+    plain = ConvBNAct(8, 8, 3, groups=8).train()
+    plain.bn.eval()
+    fused = copy.deepcopy(plain)
+    fused.fused_training = True
+    x = torch.rand(2, 8, 9, 9) + 3
+    assert torch.equal(plain(x), fused(x))
+    assert all(torch.equal(a, b) for a, b in zip(plain.buffers(), fused.buffers(), strict=True))
+
+
 def test_mixed_precision() -> None:
     """Under autocast the fused network stays in bfloat16 between its layers, and learns as the plain one does."""
     plain = build("n", 3).train()
