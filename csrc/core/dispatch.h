@@ -3,8 +3,7 @@
 
 #include "core/check.h"
 
-// LEYOLO_DISPATCH("box_iou", a.device, box_iou_cpu(...), box_iou_cuda(...)); an op that has no CUDA twin yet uses
-// LEYOLO_CPU_ONLY.
+// LEYOLO_DISPATCH("box_iou", a.device, box_iou_cpu(...), box_iou_cuda(...)).
 #ifdef LEYOLO_WITH_CUDA
 #define LEYOLO_DISPATCH(op, where, on_cpu, on_cuda) ((where) == ::leyolo::Device::cpu ? (on_cpu) : (on_cuda))
 #else
@@ -13,8 +12,6 @@
                                                         "rebuild where nvcc is found (leyolo doctor says how)"), \
    (on_cpu))
 #endif
-#define LEYOLO_CPU_ONLY(op, where, on_cpu) \
-  (::leyolo::check(::leyolo::cpu_takes(where), op ": has no CUDA kernel, move the tensors to the CPU"), (on_cpu))
 
 namespace leyolo {
 

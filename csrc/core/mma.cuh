@@ -110,6 +110,24 @@ __device__ __forceinline__ void ldmatrix_x4(unsigned (&to)[4], void const* row) 
 #endif
 }
 
+// The same of 16-bit values, every matrix transposed: lane l gets rows 2 (l % 4) and the next of column l / 4.
+__device__ __forceinline__ void ldmatrix_x4_transposed(unsigned (&to)[4], void const* row) {
+#ifdef LEYOLO_CUDA_SHIM
+  shim::check_aligned(row);
+  shim::Exchange<char const*> const rows(0xffffffffu, static_cast<char const*>(row));
+  for (unsigned i = 0; i < 4; ++i)
+    for (unsigned e = 0; e < 2; ++e)
+      std::memcpy(reinterpret_cast<char*>(&to[i]) + 2 * e,
+                  rows[8 * i + 2 * (shim::lane() % 4) + e] + 2 * (shim::lane() / 4), 2);
+#else
+  unsigned const address = unsigned(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
+#endif
+}
+
 // 16 bytes from global to shared memory, both aligned, past the registers; zeros where not `valid` (then `from` is not
 // read). They have arrived, for the thread that asked, after a copy_async_wait; for others after a barrier behind it.
 __device__ __forceinline__ void copy16_async(void* to, void const* from, bool valid) {

@@ -1,5 +1,6 @@
 // Forward. Statistics are Welford's, of differences from the first pixel: a mean far from zero neither disturbs the
 // variance nor is rounded at its size in every step. Nothing but mean and variance is kept for the backward pass.
+#include "core/sums.cuh"
 #include "ops/batch_norm_act/batch_norm_act.cuh"
 
 namespace leyolo {
@@ -24,22 +25,6 @@ __device__ __forceinline__ void each_pixel(T const* x, Plan const& plan, Place c
     }
   }
 }
-
-__device__ __forceinline__ float inverse_of(float n) { return __fdividef(1.0f, n); }
-__device__ __forceinline__ double inverse_of(double n) { return 1.0 / n; }
-
-template <class A>
-struct Moments {
-  A n = 0, mean = 0, squares = 0;
-
-  __device__ void merge(A more, A more_mean, A more_squares) {
-    if (more == A(0)) return;
-    A const all = n + more, d = more_mean - mean, share = more * inverse_of(all);
-    mean += d * share;
-    squares += more_squares + d * d * n * share;
-    n = all;
-  }
-};
 
 template <class T, int WIDTH>
 __global__ void __launch_bounds__(kThreads)
@@ -127,6 +112,7 @@ void forward(View x, View weight, View bias, View mean, View variance, View y, V
     LEYOLO_LAUNCH((norm_finish<T, A>), blocks(plan.channels, 32), kThreads, 0, stream, x.as<T>(), workspace.as<A>(),
                   mean.as<A>(), variance.as<A>(), plan);
   }
+  if (!y) return;
   LEYOLO_LAUNCH((norm_apply<T, WIDTH>), plan.grid(), kThreads, 0, stream, x.as<T>(), or_null<A>(weight),
                 or_null<A>(bias), mean.as<A>(), variance.as<A>(), y.as<T>(), params.eps, params.activation, plan);
 }

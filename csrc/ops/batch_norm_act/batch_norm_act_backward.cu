@@ -1,5 +1,6 @@
 // Backward: z is computed again from x. First the sums over all pixels, then, in a second pass over both maps, the
 // gradient of x.
+#include "core/sums.cuh"
 #include "ops/batch_norm_act/batch_norm_act.cuh"
 
 namespace leyolo {
@@ -33,19 +34,6 @@ __device__ __forceinline__ void before_activation(T const* gradient, T const* x,
     }
   }
 }
-
-// A sum and what rounding has left over of it (Knuth, TAOCP 2, 4.2.2).
-template <class A>
-struct Total {
-  A sum = 0, rest = 0;
-
-  __device__ __forceinline__ void add(A x) {
-    A const after = sum + x, added = after - sum;
-    if constexpr (std::is_same_v<A, float>) rest += (sum - (after - added)) + (x - added);
-    sum = after;
-  }
-  __device__ double value() const { return double(sum) + double(rest); }
-};
 
 // Sums of the blocks in float64.
 template <class T, int WIDTH, class A = typename Channels<T, WIDTH>::A>

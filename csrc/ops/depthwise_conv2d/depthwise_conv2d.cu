@@ -1,11 +1,8 @@
-// Forward. The marching kernel: a thread owns two channels of kColumns output columns and walks down the rows. Every
-// input row is read once, into registers, and added to all output rows that it reaches: L rows of sums are live, and
-// the loop is unrolled over them, so that all indices are constants. Neighbouring threads have neighbouring channels:
-// loads and stores are whole lines. The columns that neighbours share come out of the L1 cache.
+// Forward. Neighbouring threads have neighbouring channels: loads and stores are whole lines. The columns that
+// neighbours share come out of the L1 cache.
 #include <algorithm>
 
-#include "core/channels.cuh"
-#include "ops/depthwise_conv2d/depthwise_conv2d.cuh"
+#include "ops/depthwise_conv2d/depthwise_march.cuh"
 
 namespace leyolo {
 
@@ -51,77 +48,33 @@ __global__ void __launch_bounds__(kMarchThreads, kBlocks<T, K, ANY>)
     depthwise_march(T const* __restrict__ x, T const* __restrict__ weight, T const* __restrict__ bias,
                     T const* __restrict__ gradient, T* __restrict__ y, DepthwiseSizes s, unsigned pairs,
                     unsigned column_strips, unsigned row_strips, int rows, unsigned threads) {
-  constexpr int kLive = (K + STRIDE - 1) / STRIDE, kInputs = (COLUMNS - 1) * STRIDE + K;
   unsigned const id = blockIdx.x * kMarchThreads + threadIdx.x;
   if (id >= threads) return;
   unsigned const strip = id / pairs, line = strip / column_strips, image = line / row_strips;
   int const channel = int(id - strip * pairs) * 2, column = int(strip - line * column_strips) * COLUMNS;
   int const begin = int(line - image * row_strips) * rows, end = min(begin + rows, s.out_height);
-  int const left = column * STRIDE - s.padding_w;
 
   float2 w[K * K];
 #pragma unroll
   for (int t = 0; t < K * K; ++t) w[t] = {float(weight[channel * K * K + t]), float(weight[(channel + 1) * K * K + t])};
-  unsigned inside = 0;  // bit j: column left + j lies in the image; bit 16 + i: output i does
-#pragma unroll
-  for (int j = 0; j < kInputs; ++j) inside |= unsigned(left + j >= 0 && left + j < s.width) << j;
-#pragma unroll
-  for (int i = 0; i < COLUMNS; ++i) inside |= unsigned(column + i < s.out_width) << (16 + i);
-
-  // Step t brings the last STRIDE input rows of output row t, which is then complete; the steps before `begin` only
-  // fill the sums of the first rows.
-  float2 sum[kLive][COLUMNS] = {};
-  int row = (begin - kLive + 1) * STRIDE - s.padding_h + K - STRIDE;
-  int const pitch = s.width * s.channels;
-  T const* from = x + (int64_t(image) * s.height + row) * pitch + int64_t(left) * s.channels + channel;
-  T* to = y + ((int64_t(image) * s.out_height + begin) * s.out_width + column) * s.channels + channel;
-  for (int t = begin - kLive + 1; t < end; t += kLive) {
-#pragma unroll
-    for (int phase = 0; phase < kLive; ++phase) {
-      if (t + phase >= end) break;
-#pragma unroll
-      for (int q = 0; q < STRIDE; ++q, ++row, from += pitch) {
-        if (row < 0 || row >= s.height) continue;
-#pragma unroll
-        for (int j = 0; j < kInputs; ++j) {
-          float2 const in = inside >> j & 1 ? widen_pair<T>(load_pair(from + j * s.channels)) : float2{0, 0};
-#pragma unroll
-          for (int ahead = 0; ahead < kLive; ++ahead) {
-            int const ky = K - STRIDE + q - ahead * STRIDE;
-#pragma unroll
-            for (int i = 0; i < COLUMNS; ++i) {
-              int const kx = j - i * STRIDE;
-              if (ky < 0 || kx < 0 || kx >= K) continue;
-              float2& into = sum[(phase + ahead) % kLive][i];
-              into.x += in.x * w[ky * K + kx].x;
-              into.y += in.y * w[ky * K + kx].y;
-            }
-          }
-        }
-      }
-      if (t + phase >= begin) {
+  depthwise_march_rows<K, STRIDE, COLUMNS>(
+      w, s, begin, end, column, int64_t(image) * s.height * s.width * s.channels + channel,
+      int64_t(image) * s.out_height * s.out_width * s.channels + channel,
+      [&](int64_t at) { return widen_pair<T>(load_pair(x + at)); },
+      [&](int64_t at, float2 sum) {
         float2 const b = bias ? widen_pair<T>(load_pair(bias + channel)) : float2{0, 0};
-#pragma unroll
-        for (int i = 0; i < COLUMNS; ++i) {
-          if (!(inside >> (16 + i) & 1)) continue;
-          float2 z{sum[phase][i].x + b.x, sum[phase][i].y + b.y};
-          if (ANY && gradient) {
-            float2 const g = widen_pair<T>(load_pair(gradient + (to - y) + i * s.channels));
-            z.x = g.x * activation_gradient_device(s.activation, z.x);
-            z.y = g.y * activation_gradient_device(s.activation, z.y);
-          } else if (s.activation == Activation::silu) {
-            z = {silu_device(z.x), silu_device(z.y)};
-          } else if (ANY) {
-            z = {activate_device(s.activation, z.x), activate_device(s.activation, z.y)};
-          }
-          store_pair(to + i * s.channels, z);
+        float2 z{sum.x + b.x, sum.y + b.y};
+        if (ANY && gradient) {
+          float2 const g = widen_pair<T>(load_pair(gradient + at));
+          z.x = g.x * activation_gradient_device(s.activation, z.x);
+          z.y = g.y * activation_gradient_device(s.activation, z.y);
+        } else if (s.activation == Activation::silu) {
+          z = {silu_device(z.x), silu_device(z.y)};
+        } else if (ANY) {
+          z = {activate_device(s.activation, z.x), activate_device(s.activation, z.y)};
         }
-        to += s.out_width * s.channels;
-      }
-#pragma unroll
-      for (int i = 0; i < COLUMNS; ++i) sum[phase][i] = {0, 0};
-    }
-  }
+        store_pair(y + at, z);
+      });
 }
 
 template <class T, int K, int STRIDE, int COLUMNS>

@@ -1,140 +1,43 @@
 #include "ops/inverted_bottleneck_norm/inverted_bottleneck_norm.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "core/dispatch.h"
-#include "core/isa.h"
-#include "ops/conv2d/conv2d.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d_checks.h"
-#include "ops/inverted_bottleneck_norm/depthwise_norm.h"
-#include "ops/inverted_bottleneck_norm/norm_layer.h"
-#include "ops/inverted_bottleneck_norm/norm_pieces.h"
-#include "ops/inverted_bottleneck_norm/pointwise_norm.h"
 
 namespace leyolo {
 
 namespace {
 
-constexpr int kExpand = 0, kDepthwise = 1, kProject = 2;
+constexpr int kProject = 2;
 
-View floats(float* p, int64_t n) { return {p, DType::f32, Device::cpu, 1, {n}}; }
-
-// In the shim's build, where every tensor counts as CUDA's, this op runs on the CPU all the same.
-View on_cpu(View v) {
-  v.device = Device::cpu, v.index = 0;
-  return v;
-}
-
-// The sizes of a block, and where things lie in its workspace; without a workspace only its size.
-struct Plan {
-  bool expands;
-  int64_t in, middle, out, in_pixels, out_pixels;
-  PointwiseNorm expand, project;
-  DepthwiseNorm depthwise;
-  int64_t channels[kBottleneckLayers], pieces[kBottleneckLayers];
-
-  NormSums sums[kBottleneckLayers] = {};  // [pieces]
-  float *tables[kBottleneckLayers] = {}, *expand_packed, *depthwise_packed, *project_packed;
-  float *mirrored, *transposed, *weight_sums, *gradients[kBottleneckLayers];  // backward only
-  float* scratch;
-  int64_t bytes;
-
-  Plan(View x, BottleneckLayers const& w, View y, InvertedBottleneckNorm const& params, int threads, bool backward,
-       char* workspace = nullptr) {
-    expands = bool(w.expand);
-    in = x.shape[3], middle = w.depthwise.shape[0], out = y.shape[3];
-    in_pixels = x.shape[0] * x.shape[1] * x.shape[2], out_pixels = x.shape[0] * y.shape[1] * y.shape[2];
-    expand = {in_pixels, in, middle}, project = {out_pixels, middle, out};
-    View wide = x, filtered = y;
-    wide.shape[3] = filtered.shape[3] = middle;
-    int64_t const k = w.depthwise.shape[2];
-    Depthwise const d{{params.stride, params.stride}, {k / 2, k / 2}};
-    depthwise = {x.shape[0], depthwise_args(wide, w.depthwise, filtered, nullptr, d)};
-    channels[kExpand] = channels[kDepthwise] = middle, channels[kProject] = out;
-    pieces[kExpand] = expand.pieces(), pieces[kDepthwise] = depthwise.pieces(), pieces[kProject] = project.pieces();
-
-    bytes = 0;
-    auto const take = [&]<class T>(T*& p, int64_t n) {
-      p = workspace ? reinterpret_cast<T*>(workspace + bytes) : nullptr;
-      bytes += (n * int64_t(sizeof(T)) + 63) / 64 * 64;
-    };
-    auto const packed = [](int64_t a, int64_t b) {  // of a 1x1 convolution; also of the transposed weights
-      return std::max(conv2d_packed_size(a, b, 1), conv2d_packed_size(b, a, 1));
-    };
-    for (int l = first_layer(); l < kBottleneckLayers; ++l) {
-      sums[l].channels = channels[l];
-      take(sums[l].memory, NormSums::size(channels[l]) * pieces_of_sums(l, backward));
-      take(tables[l], NormTables::size(channels[l]));
-    }
-    if (expands) take(expand_packed, packed(in, middle));
-    take(depthwise_packed, depthwise.packed_size());
-    take(project_packed, packed(middle, out));
-    Context slots;
-    slots.threads = threads;
-    int64_t most = 0;
-    auto const need = [&](int layer, int64_t each) { most = std::max(most, each * norm_slots(slots, pieces[layer])); };
-    if (!backward) {
-      if (expands) need(kExpand, expand.forward_scratch(false));
-      need(kDepthwise, depthwise.forward_scratch(expands));
-      need(kProject, project.forward_scratch(true));
-    } else {
-      take(mirrored, depthwise.packed_size());
-      take(transposed, (expands ? std::max(in, out) : out) * middle);
-      take(weight_sums, std::max({expands ? pieces[kExpand] * middle * in : 0,
-                                  pieces[kDepthwise] * depthwise.packed_size(), pieces[kProject] * out * middle}));
-      if (expands) take(gradients[kExpand], in_pixels * middle);
-      take(gradients[kDepthwise], out_pixels * middle);
-      need(kProject, NormPass::size(out));  // the sums of the last norm
-      need(kProject, project.backward_scratch());
-      need(kDepthwise, depthwise.backward_scratch(expands));
-      if (expands) need(kExpand, expand.backward_scratch());
-    }
-    take(scratch, most);
-  }
-
-  int first_layer() const { return expands ? kExpand : kDepthwise; }
-  // Backward, the sums of a layer are made while the one behind it is differentiated.
-  int64_t pieces_of_sums(int layer, bool backward) const {
-    return !backward || layer == kProject ? pieces[layer] : pieces[layer + 1];
-  }
-  int64_t pixels(int layer) const { return layer == kExpand ? in_pixels : out_pixels; }
-  NormTables norm(int layer, Activation activation) const { return {tables[layer], channels[layer], activation}; }
-
-  // Where the means of a layer lie in the statistics; the variances follow at total().
-  int64_t place(int layer) const {
-    int64_t const first = expands ? middle : 0;
-    return layer == kExpand ? 0 : layer == kDepthwise ? first : first + middle;
-  }
-  int64_t total() const { return place(kProject) + out; }
-};
-
-void check_map(View v, int64_t n, int64_t h, int64_t w, int64_t c, char const* name) {
-  check(
-      v.dtype == DType::f32 && v.rank == 4 && v.shape[0] == n && v.shape[1] == h && v.shape[2] == w && v.shape[3] == c,
-      "inverted_bottleneck_norm: ", name, " must be float32 [", n, ", ", c, ", ", h, ", ", w, "], got ", v);
+void check_map(View v, DType type, int64_t n, int64_t h, int64_t w, int64_t c, char const* name) {
+  check(v.dtype == type && v.rank == 4 && v.shape[0] == n && v.shape[1] == h && v.shape[2] == w && v.shape[3] == c,
+        "inverted_bottleneck_norm: ", name, " must be ", type, " [", n, ", ", c, ", ", h, ", ", w, "], got ", v);
 }
 
 void check_weights(View x, BottleneckLayers const& w, char const* what) {
   View const d = w.depthwise;
   int64_t const c = x.shape[3], m = d.rank == 4 ? d.shape[0] : 0;
-  check(d.dtype == DType::f32 && d.rank == 4 && d.shape[1] == 1 && d.shape[2] == d.shape[3] && d.shape[2] > 0 && m > 0,
-        "inverted_bottleneck_norm: depthwise_weight", what, " must be float32 [M, 1, k, k], got ", d);
-  check(!w.expand || (w.expand.dtype == DType::f32 && w.expand.rank == 4 && w.expand.shape[0] == m &&
+  check(d.dtype == x.dtype && d.rank == 4 && d.shape[1] == 1 && d.shape[2] == d.shape[3] && d.shape[2] > 0 && m > 0,
+        "inverted_bottleneck_norm: depthwise_weight", what, " must be ", x.dtype, " [M, 1, k, k], got ", d);
+  check(!w.expand || (w.expand.dtype == x.dtype && w.expand.rank == 4 && w.expand.shape[0] == m &&
                       w.expand.shape[1] == c && w.expand.shape[2] == 1 && w.expand.shape[3] == 1),
-        "inverted_bottleneck_norm: expand_weight", what, " must be float32 [", m, ", ", c, ", 1, 1], got ", w.expand);
+        "inverted_bottleneck_norm: expand_weight", what, " must be ", x.dtype, " [", m, ", ", c, ", 1, 1], got ",
+        w.expand);
   check(w.expand || m == c, "inverted_bottleneck_norm: without expand_weight the depthwise convolution must have the ",
         c, " channels of x, got ", m);
-  check(w.project.dtype == DType::f32 && w.project.rank == 4 && w.project.shape[0] > 0 && w.project.shape[1] == m &&
+  check(w.project.dtype == x.dtype && w.project.rank == 4 && w.project.shape[0] > 0 && w.project.shape[1] == m &&
             w.project.shape[2] == 1 && w.project.shape[3] == 1,
-        "inverted_bottleneck_norm: project_weight", what, " must be float32 [O, ", m, ", 1, 1], got ", w.project);
+        "inverted_bottleneck_norm: project_weight", what, " must be ", x.dtype, " [O, ", m, ", 1, 1], got ", w.project);
   check_one_device("inverted_bottleneck_norm", x, {w.expand, w.depthwise, w.project});
 }
 
 // What the workspace is planned from.
 void check_shapes(View x, BottleneckLayers const& w, View y, InvertedBottleneckNorm const& params) {
-  check(x.rank == 4 && x.dtype == DType::f32 && x.shape[3] > 0,
-        "inverted_bottleneck_norm: x must be float32 [N, C, H, W] with at least one channel, got ", x);
+  check(x.rank == 4 && x.shape[3] > 0 &&
+            (x.dtype == DType::f32 || (x.device == Device::cuda && (x.dtype == DType::f16 || x.dtype == DType::bf16))),
+        "inverted_bottleneck_norm: x must be float32 (on CUDA also float16 or bfloat16) [N, C, H, W] with at least one "
+        "channel, got ",
+        x);
   check_weights(x, w, "");
   int64_t const n = x.shape[0], h = x.shape[1], wide = x.shape[2], c = x.shape[3], k = w.depthwise.shape[2],
                 o = w.project.shape[0];
@@ -146,16 +49,16 @@ void check_shapes(View x, BottleneckLayers const& w, View y, InvertedBottleneckN
   check(!params.residual || (o == c && oh == h && ow == wide),
         "inverted_bottleneck_norm: a residual needs an output of the size of x ", x, ", got ", o, " channels of ", oh,
         " x ", ow, " (kernel ", k, ", stride ", params.stride, ")");
-  check_map(y, n, oh, ow, o, "y");
+  check_map(y, x.dtype, n, oh, ow, o, "y");
   check_one_device("inverted_bottleneck_norm", x, {y});
 }
 
 void check_block(View x, BottleneckLayers const& w, BottleneckNorms const& norms, View y, BottleneckLayers const& z,
                  View statistics, View workspace, int64_t needed) {
   int64_t const m = w.depthwise.shape[0], o = w.project.shape[0];
-  check_map(z.project, y.shape[0], y.shape[1], y.shape[2], o, "z of the projection");
-  check_map(z.depthwise, y.shape[0], y.shape[1], y.shape[2], m, "z of the depthwise convolution");
-  if (w.expand) check_map(z.expand, x.shape[0], x.shape[1], x.shape[2], m, "z of the expansion");
+  check_map(z.project, x.dtype, y.shape[0], y.shape[1], y.shape[2], o, "z of the projection");
+  check_map(z.depthwise, x.dtype, y.shape[0], y.shape[1], y.shape[2], m, "z of the depthwise convolution");
+  if (w.expand) check_map(z.expand, x.dtype, x.shape[0], x.shape[1], x.shape[2], m, "z of the expansion");
   int64_t const total = (w.expand ? 2 : 1) * m + o;
   check(statistics.dtype == DType::f32 && statistics.numel() == 2 * total,
         "inverted_bottleneck_norm: statistics must be float32 [2, ", total, "], got ", statistics);
@@ -169,142 +72,9 @@ void check_block(View x, BottleneckLayers const& w, BottleneckNorms const& norms
   check(workspace.numel() * size_of(workspace.dtype) >= needed, "inverted_bottleneck_norm: the workspace is too small");
 }
 
-void check_bias(View v, int64_t channels, char const* name) {
-  check(!v || (v.dtype == DType::f32 && v.rank == 1 && v.shape[0] == channels), "inverted_bottleneck_norm: ", name,
-        " must be float32 [", channels, "], got ", v);
-}
-
-void pack(Plan const& p, BottleneckLayers const& w, BottleneckLayers const& biases) {
-  if (p.expands)
-    conv2d_pack(on_cpu(w.expand), on_cpu(biases.expand),
-                floats(p.expand_packed, conv2d_packed_size(p.middle, p.in, 1)));
-  depthwise_pack(on_cpu(w.depthwise), on_cpu(biases.depthwise), floats(p.depthwise_packed, p.depthwise.packed_size()));
-  conv2d_pack(on_cpu(w.project), on_cpu(biases.project),
-              floats(p.project_packed, conv2d_packed_size(p.out, p.middle, 1)));
-}
-
-// weight [out, in] of a 1x1 convolution, packed for the gradient of what it reads.
-void pack_transposed(Plan const& p, View weight, float* packed) {
-  int64_t const out = weight.shape[0], in = weight.shape[1];
-  for (int64_t o = 0; o < out; ++o)
-    for (int64_t c = 0; c < in; ++c) p.transposed[c * out + o] = weight.as<float>()[o * in + c];
-  View const turned{p.transposed, DType::f32, Device::cpu, 4, {in, out, 1, 1}};
-  conv2d_pack(turned, {}, floats(packed, conv2d_packed_size(in, out, 1)));
-}
-
-void forward_cpu(View x, BottleneckLayers const& w, BottleneckLayers const& biases, BottleneckNorms const& norms,
-                 View y, BottleneckLayers const& z, View statistics, View workspace,
-                 InvertedBottleneckNorm const& params, Context const& context) {
-  Plan const p(x, w, y, params, context.threads, false, workspace.as<char>());
-  pack(p, w, biases);
-  float *const mean = statistics.as<float>(), *const variance = mean + p.total();
-  // The statistics of a layer from its sums, and its tables from them.
-  auto const settle = [&](int l, Activation activation) {
-    merge_statistics(p.sums[l], p.pieces[l]);
-    float *const m = mean + p.place(l), *const v = variance + p.place(l);
-    for (int64_t c = 0; c < p.channels[l]; ++c) {
-      m[c] = float(p.sums[l].first()[c]);
-      v[c] = float(p.sums[l].second()[c] / double(p.pixels(l)));
-    }
-    NormTables tables = p.norm(l, activation);
-    tables.set(m, v, norms.weight[l], norms.bias[l], params.eps);
-    return tables;
-  };
-  float const* input = x.as<float>();
-  NormTables const *before = nullptr, after_expand = [&] {
-    if (!p.expands) return NormTables(nullptr, 0, Activation::none);
-    p.expand.forward(input, nullptr, p.expand_packed, z.expand.as<float>(), p.sums[kExpand], p.scratch, context);
-    return settle(kExpand, params.activation);
-  }();
-  if (p.expands) input = z.expand.as<float>(), before = &after_expand;
-  p.depthwise.forward(input, before, p.depthwise_packed, z.depthwise.as<float>(), p.sums[kDepthwise], p.scratch,
-                      context);
-  NormTables const after_depthwise = settle(kDepthwise, params.activation);
-  p.project.forward(z.depthwise.as<float>(), &after_depthwise, p.project_packed, z.project.as<float>(),
-                    p.sums[kProject], p.scratch, context);
-  NormTables const last = settle(kProject, Activation::none);
-  float const *const from = z.project.as<float>(), *const added = params.residual ? x.as<float>() : nullptr;
-  parallel_for(context, 0, p.out_pixels, 1 + 32768 / p.out, [&](int64_t begin, int64_t end) {
-    int64_t const step = 1 + 4096 / p.out;
-    for (int64_t i = begin; i < end; i += step) {
-      int64_t const n = std::min(step, end - i);
-      float* const to = y.as<float>() + i * p.out;
-      last.apply(from + i * p.out, n, to);
-      for (int64_t j = 0; added && j < n * p.out; ++j) to[j] += added[i * p.out + j];
-    }
-  });
-}
-
-void backward_cpu(View gradient, View x, BottleneckLayers const& w, BottleneckNorms const& norms,
-                  BottleneckLayers const& z, View statistics, View x_gradient, BottleneckLayers const& weight_gradients,
-                  View norm_gradients, View workspace, InvertedBottleneckNorm const& params, Context const& context) {
-  Plan const p(x, w, gradient, params, context.threads, true, workspace.as<char>());
-  depthwise_pack(on_cpu(w.depthwise), {}, floats(p.depthwise_packed, p.depthwise.packed_size()));
-  float const *const mean = statistics.as<float>(), *const variance = mean + p.total();
-  auto const tables = [&](int l, Activation activation) {
-    NormTables t = p.norm(l, activation);
-    t.set(mean + p.place(l), variance + p.place(l), norms.weight[l], norms.bias[l], params.eps);
-    return t;
-  };
-  // From the sums of a layer to the gradients of its norm, and to what that of z takes from them.
-  auto const settle = [&](int l, NormTables& t) {
-    NormSums const& sums = p.sums[l];
-    merge_gradients(sums, p.pieces_of_sums(l, true));
-    float* const to = norm_gradients.as<float>() + p.place(l);
-    float const* const v = variance + p.place(l);
-    for (int64_t c = 0; c < p.channels[l]; ++c) {
-      to[c] = float(sums.second()[c] / std::sqrt(v[c] + params.eps));
-      to[p.total() + c] = float(sums.first()[c]);
-    }
-    t.set_gradient(sums.first(), sums.second(), v, params.eps, p.pixels(l));
-  };
-  auto const add_up = [&](int64_t pieces, int64_t size) {
-    parallel_for(context, 0, size, 16384, [&](int64_t begin, int64_t end) {
-      for (int64_t i = 1; i < pieces; ++i)
-        for (int64_t j = begin; j < end; ++j) p.weight_sums[j] += p.weight_sums[i * size + j];
-    });
-  };
-  auto const put = [&](View to) { std::copy_n(p.weight_sums, to.numel(), to.as<float>()); };
-  float const *const from = gradient.as<float>(), *const residual = params.residual ? from : nullptr;
-  float* const to = x_gradient.as<float>();
-
-  NormTables last = tables(kProject, Activation::none), after_depthwise = tables(kDepthwise, params.activation);
-  each_norm_piece(context, p.pieces[kProject], [&](int64_t piece, int64_t slot) {
-    NormPass const pass{p.scratch + slot * NormPass::size(p.out)};
-    NormSums const own = p.sums[kProject].piece(piece);
-    own.clear();
-    int64_t const begin = piece * p.out_pixels / p.pieces[kProject],
-                  end = (piece + 1) * p.out_pixels / p.pieces[kProject];
-    pass.gradients(last, from + begin * p.out, z.project.as<float>() + begin * p.out, end - begin, own);
-  });
-  settle(kProject, last);
-
-  pack_transposed(p, w.project, p.project_packed);
-  p.project.backward(from, z.project.as<float>(), last, z.depthwise.as<float>(), &after_depthwise, p.project_packed,
-                     nullptr, p.gradients[kDepthwise], p.weight_sums, p.sums[kDepthwise], p.scratch, context);
-  add_up(p.pieces[kProject], p.out * p.middle), put(weight_gradients.project);
-  settle(kDepthwise, after_depthwise);
-
-  bool const mirrors = depthwise_mirrors(p.depthwise.shape);
-  int64_t const taps = w.depthwise.shape[2] * w.depthwise.shape[3];
-  if (mirrors) depthwise_mirror(p.depthwise_packed, p.mirrored, taps, p.depthwise.shape.padded);
-  NormTables after_expand = p.expands ? tables(kExpand, params.activation) : NormTables(nullptr, 0, Activation::none);
-  p.depthwise.backward(p.gradients[kDepthwise], z.depthwise.as<float>(), after_depthwise,
-                       p.expands ? z.expand.as<float>() : x.as<float>(), p.expands ? &after_expand : nullptr,
-                       p.depthwise_packed, mirrors ? p.mirrored : nullptr, p.expands ? nullptr : residual,
-                       p.expands ? p.gradients[kExpand] : to, p.weight_sums, p.sums[kExpand], p.scratch, context);
-  add_up(p.pieces[kDepthwise], p.depthwise.packed_size());
-  int64_t const n = lanes();
-  for (int64_t c = 0; c < p.middle; ++c)
-    for (int64_t t = 0; t < taps; ++t)
-      weight_gradients.depthwise.as<float>()[c * taps + t] = p.weight_sums[(c / n * taps + t) * n + c % n];
-  if (!p.expands) return;
-
-  settle(kExpand, after_expand);
-  pack_transposed(p, w.expand, p.expand_packed);
-  p.expand.backward(p.gradients[kExpand], z.expand.as<float>(), after_expand, x.as<float>(), nullptr, p.expand_packed,
-                    residual, to, p.weight_sums, p.sums[kExpand], p.scratch, context);
-  add_up(p.pieces[kExpand], p.middle * p.in), put(weight_gradients.expand);
+void check_bias(View v, DType type, int64_t channels, char const* name) {
+  check(!v || (v.dtype == type && v.rank == 1 && v.shape[0] == channels), "inverted_bottleneck_norm: ", name,
+        " must be ", type, " [", channels, "], got ", v);
 }
 
 }  // namespace
@@ -313,7 +83,9 @@ int64_t inverted_bottleneck_norm_workspace(View x, BottleneckLayers const& weigh
                                            InvertedBottleneckNorm const& params, Context const& context,
                                            bool backward) {
   check_shapes(x, weights, y, params);
-  return Plan(x, weights, y, params, context.threads, backward).bytes;
+  return LEYOLO_DISPATCH("inverted_bottleneck_norm", x.device,
+                         inverted_bottleneck_norm_workspace_cpu(x, weights, y, params, context, backward),
+                         inverted_bottleneck_norm_workspace_cuda(x, weights, y, params, backward));
 }
 
 void inverted_bottleneck_norm(View x, BottleneckLayers const& weights, BottleneckLayers const& biases,
@@ -323,10 +95,12 @@ void inverted_bottleneck_norm(View x, BottleneckLayers const& weights, Bottlenec
   check_block(x, weights, norms, y, z, statistics, workspace, needed);
   int64_t const m = weights.depthwise.shape[0];
   check_one_device("inverted_bottleneck_norm", x, {biases.expand, biases.depthwise, biases.project});
-  check_bias(biases.expand, m, "expand_bias"), check_bias(biases.depthwise, m, "depthwise_bias");
-  check_bias(biases.project, weights.project.shape[0], "project_bias");
-  LEYOLO_CPU_ONLY("inverted_bottleneck_norm", x.device,
-                  forward_cpu(x, weights, biases, norms, y, z, statistics, workspace, params, context));
+  check_bias(biases.expand, x.dtype, m, "expand_bias"), check_bias(biases.depthwise, x.dtype, m, "depthwise_bias");
+  check_bias(biases.project, x.dtype, weights.project.shape[0], "project_bias");
+  LEYOLO_DISPATCH(
+      "inverted_bottleneck_norm", x.device,
+      inverted_bottleneck_norm_cpu(x, weights, biases, norms, y, z, statistics, workspace, params, context),
+      inverted_bottleneck_norm_cuda(x, weights, biases, norms, y, z, statistics, workspace, params, context));
 }
 
 void inverted_bottleneck_norm_backward(View gradient, View x, BottleneckLayers const& weights,
@@ -335,7 +109,7 @@ void inverted_bottleneck_norm_backward(View gradient, View x, BottleneckLayers c
                                        View workspace, InvertedBottleneckNorm const& params, Context const& context) {
   int64_t const needed = inverted_bottleneck_norm_workspace(x, weights, gradient, params, context, true);
   check_block(x, weights, norms, gradient, z, statistics, workspace, needed);
-  check_map(x_gradient, x.shape[0], x.shape[1], x.shape[2], x.shape[3], "the gradient of x");
+  check_map(x_gradient, x.dtype, x.shape[0], x.shape[1], x.shape[2], x.shape[3], "the gradient of x");
   check_weights(x, weight_gradients, "'s gradient");
   check(weight_gradients.depthwise.shape[2] == weights.depthwise.shape[2] &&
             weight_gradients.project.shape[0] == weights.project.shape[0] &&
@@ -345,9 +119,11 @@ void inverted_bottleneck_norm_backward(View gradient, View x, BottleneckLayers c
         "inverted_bottleneck_norm: the gradients of the norms must be as the statistics ", statistics, ", got ",
         norm_gradients);
   check_one_device("inverted_bottleneck_norm", x, {x_gradient, norm_gradients});
-  LEYOLO_CPU_ONLY("inverted_bottleneck_norm", x.device,
-                  backward_cpu(gradient, x, weights, norms, z, statistics, x_gradient, weight_gradients, norm_gradients,
-                               workspace, params, context));
+  LEYOLO_DISPATCH("inverted_bottleneck_norm", x.device,
+                  inverted_bottleneck_norm_backward_cpu(gradient, x, weights, norms, z, statistics, x_gradient,
+                                                        weight_gradients, norm_gradients, workspace, params, context),
+                  inverted_bottleneck_norm_backward_cuda(gradient, x, weights, norms, z, statistics, x_gradient,
+                                                         weight_gradients, norm_gradients, workspace, params, context));
 }
 
 }  // namespace leyolo

@@ -20,7 +20,7 @@ struct InvertedBottleneckNorm {
 
 constexpr int kBottleneckLayers = 3;  // expand, depthwise, project
 
-// Weights, maps or gradients of the layers, float32; absent expansion: the depthwise convolution reads x (M equals C).
+// Weights, maps or gradients of the layers; absent expansion: the depthwise convolution reads x (M equals C).
 struct BottleneckLayers {
   View expand, depthwise, project;
 };
@@ -28,9 +28,10 @@ struct BottleneckNorms {
   View weight[kBottleneckLayers], bias[kBottleneckLayers];  // each [channels of the layer] or absent
 };
 
-// Padding is k / 2. `statistics` [2, M + M + O] (without the first M where nothing is expanded): the means and the
+// Padding is k / 2. Maps, weights and biases of the convolutions are of one type; norms and statistics are float32.
+// `statistics` [2, M + M + O] (without the first M where nothing is expanded): the means and the
 // biased variances of the z, written.
-void inverted_bottleneck_norm(View x /*[N, H, W, C] f32*/,
+void inverted_bottleneck_norm(View x /*[N, H, W, C] f32; on CUDA also f16, bf16*/,
                               BottleneckLayers const& weights /*[M, C, 1, 1], [M, 1, k, k],
 [O, M, 1, 1]*/, BottleneckLayers const& biases /*[M], [M], [O], each may be absent*/, BottleneckNorms const& norms,
                               View y /*[N, H', W', O]*/,
@@ -48,5 +49,27 @@ void inverted_bottleneck_norm_backward(View gradient /*as y*/, View x, Bottlenec
 // Bytes, for the same arguments and `context.threads`.
 int64_t inverted_bottleneck_norm_workspace(View x, BottleneckLayers const& weights, View y,
                                            InvertedBottleneckNorm const& params, Context const& context, bool backward);
+
+void inverted_bottleneck_norm_cpu(View x, BottleneckLayers const& weights, BottleneckLayers const& biases,
+                                  BottleneckNorms const& norms, View y, BottleneckLayers const& z, View statistics,
+                                  View workspace, InvertedBottleneckNorm const& params, Context const& context);
+void inverted_bottleneck_norm_cuda(View x, BottleneckLayers const& weights, BottleneckLayers const& biases,
+                                   BottleneckNorms const& norms, View y, BottleneckLayers const& z, View statistics,
+                                   View workspace, InvertedBottleneckNorm const& params, Context const& context);
+void inverted_bottleneck_norm_backward_cpu(View gradient, View x, BottleneckLayers const& weights,
+                                           BottleneckNorms const& norms, BottleneckLayers const& z, View statistics,
+                                           View x_gradient, BottleneckLayers const& weight_gradients,
+                                           View norm_gradients, View workspace, InvertedBottleneckNorm const& params,
+                                           Context const& context);
+void inverted_bottleneck_norm_backward_cuda(View gradient, View x, BottleneckLayers const& weights,
+                                            BottleneckNorms const& norms, BottleneckLayers const& z, View statistics,
+                                            View x_gradient, BottleneckLayers const& weight_gradients,
+                                            View norm_gradients, View workspace, InvertedBottleneckNorm const& params,
+                                            Context const& context);
+int64_t inverted_bottleneck_norm_workspace_cpu(View x, BottleneckLayers const& weights, View y,
+                                               InvertedBottleneckNorm const& params, Context const& context,
+                                               bool backward);
+int64_t inverted_bottleneck_norm_workspace_cuda(View x, BottleneckLayers const& weights, View y,
+                                                InvertedBottleneckNorm const& params, bool backward);
 
 }  // namespace leyolo
