@@ -19,7 +19,6 @@ INTERNAL = {"max_pool2d"}  # a step of `forward`, not an operator of its own
 WITHOUT_TWIN: set[str] = {
     "detect_decode_features.cpp",
     "forward.cpp",
-    "inverted_bottleneck_norm.cpp: inverted_bottleneck_norm",
 }
 FRAMEWORKS = re.compile(r'#include\s*[<"](torch|pybind11|Python\.h|NvInfer|ATen|c10)')
 

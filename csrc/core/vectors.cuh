@@ -1,10 +1,24 @@
 // Eight 16-bit values, or two of any type, as what a thread loads and stores at once.
 #pragma once
 
+#include <cstring>
+
 #include "core/activation.cuh"
 #include "core/cuda.cuh"
 
 namespace leyolo {
+
+// 16 bytes, aligned.
+__device__ __forceinline__ uint4 load16(void const* p) {
+#ifdef LEYOLO_CUDA_SHIM  // g++ 12 takes the alignment for that of values loaded one by one on another path
+  shim::check_aligned(p);
+  uint4 word;
+  std::memcpy(&word, p, 16);
+  return word;
+#else
+  return *reinterpret_cast<uint4 const*>(p);
+#endif
+}
 
 template <class T>
 union Eight {

@@ -38,6 +38,7 @@ class Plant(NamedTuple):
     units: tuple[Path, ...] = ()
 
 
+BLOCK_NORM = OPS / "inverted_bottleneck_norm"
 CONV2D_UNITS = (OPS / "conv2d" / "conv2d.cu", OPS / "conv2d" / "conv2d_tf32.cu")
 
 PLANTS = {
@@ -214,6 +215,34 @@ PLANTS = {
         "= product[v].value();\n  }\n  __syncthreads();",
         "= product[v].value();\n  }",
         "batch_norm",
+        {"tsan": RACE},
+    ),
+    "inverted_bottleneck_norm, operands overwritten while they are read": Plant(
+        BLOCK_NORM / "pointwise_norm.cu",
+        "product.add(a, b);\n      __syncthreads();",
+        "product.add(a, b);",
+        "inverted_bottleneck_norm_is",
+        {"tsan": RACE},
+    ),
+    "inverted_bottleneck_norm, pixels behind the last one": Plant(
+        BLOCK_NORM / "pointwise_norm.cu",
+        "if (first + row >= s.pixels) break;",
+        "",
+        "inverted_bottleneck_norm_is",
+        {"asan": OVERFLOW},
+    ),
+    "inverted_bottleneck_norm, a product before its maps have arrived": Plant(
+        BLOCK_NORM / "pointwise_weight.cu",
+        "__syncthreads();\n    product.add",
+        "product.add",
+        "inverted_bottleneck_norm_is",
+        {"tsan": RACE},
+    ),
+    "inverted_bottleneck_norm, sums before all threads have left theirs": Plant(
+        BLOCK_NORM / "depthwise_norm.cu",
+        "__syncthreads();\n  return beside",
+        "return beside",
+        "inverted_bottleneck_norm_is",
         {"tsan": RACE},
     ),
     "depthwise_conv2d, a column beside the image": Plant(

@@ -16,6 +16,7 @@ from assignment_cases import random_batch
 from torch import Tensor
 
 from leyolo import geometry, ops
+from leyolo.ops._library import on_cuda
 
 Inputs = tuple[Tensor, ...]
 Call = Callable[..., Any]
@@ -138,6 +139,13 @@ def normalized(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return ops.batch_norm_act(x, weight, bias, *statistics, training=True, momentum=0.1, eps=1e-3, activation="silu")
 
 
+def bottleneck_norm(x: Tensor, scale: Tensor, *weights: Tensor) -> Tensor:
+    """In float32 on the CPU, which has no other."""
+    convert = torch.float32 if x.device.type == "cpu" and not on_cuda(x.device) else x.dtype
+    layers = [ops.ConvNorm(w.to(convert), None, scale[: len(w)]) for w in weights]
+    return ops.inverted_bottleneck_norm(x.to(convert), *layers, eps=1e-3).to(x.dtype)
+
+
 for dtype in (torch.float32, torch.float16, torch.bfloat16):
     features, *weights = (t.to(dtype) for t in (FEATURES, *WEIGHTS))
     features = features.contiguous(memory_format=torch.channels_last)
@@ -154,6 +162,11 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
         f"depthwise_conv2d, gradients, {dtype}": (
             partial(gradients, filtering),
             (features, taps, taps[:, 0, 0, 0].clone()),
+        ),
+        f"inverted_bottleneck_norm, {dtype}": (bottleneck_norm, (features, uniform(40, seed=9, low=0.5), *weights)),
+        f"inverted_bottleneck_norm, gradients, {dtype}": (
+            partial(gradients, bottleneck_norm),
+            (features, uniform(40, seed=9, low=0.5), *weights),
         ),
         f"batch_norm_act, {dtype}": (normalized, (features, *scales)),
         f"batch_norm_act, gradients, {dtype}": (partial(gradients, normalized), (features, *scales)),

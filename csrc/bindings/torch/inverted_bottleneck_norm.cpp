@@ -50,7 +50,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> torch_inverted_bottleneck_nor
   Tensor const y = empty_nhwc(x, images, o, oh, ow), z2 = empty_nhwc(x, images, m, oh, ow),
                z3 = empty_nhwc(x, images, o, oh, ow),
                z1 = expand_weight ? empty_nhwc(x, images, m, xv.shape[1], xv.shape[2]) : empty(x, {0}, x.scalar_type());
-  Tensor const statistics = empty(x, {2, (expand_weight ? 2 : 1) * m + o}, x.scalar_type());
+  Tensor const statistics = empty(x, {2, (expand_weight ? 2 : 1) * m + o}, accumulator_of(x));
   BottleneckLayers const z{expand_weight ? view_nhwc(z1, "inverted_bottleneck_norm: z1") : View(),
                            view_nhwc(z2, "inverted_bottleneck_norm: z2"),
                            view_nhwc(z3, "inverted_bottleneck_norm: z3")};
@@ -83,7 +83,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> torch_inverted_bottleneck_nor
     return v ? empty(x, {v.shape, v.shape + v.rank}, x.scalar_type()) : empty(x, {0}, x.scalar_type());
   };
   Tensor const ge = like(w.expand), gd = like(w.depthwise), gp = like(w.project),
-               gn = empty(x, {2, statistics.size(1)}, x.scalar_type());
+               gn = empty(x, {2, statistics.size(1)}, accumulator_of(x));
   OnDevice const context(x);
   Tensor const workspace =
       empty(x, {inverted_bottleneck_norm_workspace(xv, w, g, params, context, true)}, ScalarType::Byte);

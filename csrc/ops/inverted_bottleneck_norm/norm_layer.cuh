@@ -2,9 +2,8 @@
 // launchers.
 #pragma once
 
-#include "core/activation.cuh"
-#include "core/cuda.cuh"
 #include "core/sums.cuh"
+#include "core/vectors.cuh"
 #include "core/view.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d.h"
 
@@ -146,7 +145,7 @@ struct ChannelConstants {
 
 // Of two neighbouring channels, the values that a thread has stored.
 struct PairStatistics {
-  float n = 0, origin[2], centre[2] = {}, squares[2] = {};
+  float n = 0, origin[2] = {}, centre[2] = {}, squares[2] = {};
 
   __device__ __forceinline__ void add(float2 v) {
     if (n == 0) origin[0] = v.x, origin[1] = v.y;
@@ -187,22 +186,25 @@ __device__ __forceinline__ uint4 read_vector(NormMap const& map, ChannelConstant
   int64_t const at = pixel * map.channels + channel;
   int const left = inside ? map.channels - channel : 0;
   auto const read = [&](void const* from, MapVector<T>& to) {
-    T const* const p = static_cast<T const*>(from) + at;
+    T const* const p = static_cast<T const*>(from);
     if (wide) {
-      if (left > 0) to.word = *reinterpret_cast<uint4 const*>(p);
+      if (left > 0) to.word = load16(p + at);
     } else {
 #pragma unroll
-      for (int i = 0; i < kVector<T>; ++i)
-        if (i < left) to.value[i] = p[i];
+      for (int i = 0; i < kVector<T>; ++i) {
+        T const value = p[i < left ? at + i : 0];
+        if (i < left) to.value[i] = value;
+      }
     }
   };
   read(map.values, v);
-  if constexpr (READS == Reads::raw) return v.word;
-  if constexpr (READS == Reads::gradient) read(map.z, z);
+  if constexpr (READS != Reads::raw) {
+    if (READS == Reads::gradient) read(map.z, z);
 #pragma unroll
-  for (int i = 0; i < kVector<T>; ++i) {
-    float const value = constants(i, float(v.value[i]), float(z.value[i]), map.activation);
-    v.value[i] = i < left ? T(value) : T(0.0f);
+    for (int i = 0; i < kVector<T>; ++i) {
+      float const value = constants(i, float(v.value[i]), float(z.value[i]), map.activation);
+      v.value[i] = i < left ? T(value) : T(0.0f);
+    }
   }
   return v.word;
 }

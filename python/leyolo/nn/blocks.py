@@ -108,7 +108,8 @@ class InvertedBottleneck(nn.Module):
     """1x1 expansion (left out if ``expansion`` is off), depthwise k x k, 1x1 projection without activation.
 
     The input is added where stride is 1 and the channels agree. Without expansion ``expand`` equals ``in_channels``.
-    With ``fused_training`` set, training mode takes leyolo's operator for the whole block: on the CPU, in float32.
+    With ``fused_training`` set, training mode takes leyolo's operator for the whole block: in float32, on CUDA also
+    under autocast.
     """
 
     fused_training = False
@@ -142,11 +143,12 @@ class InvertedBottleneck(nn.Module):
         other settings than the others, and no hook waits for what lies in between."""
         layers = self._layers()
         norms: list[Any] = [layer.bn for layer in layers]
+        kind = x.device.type
         return (
-            x.device.type == "cpu"
+            (kind == "cuda" or (kind == "cpu" and not torch.is_autocast_enabled("cpu") and x.dtype == torch.float32))
             and x.numel() > 0
-            and not torch.is_autocast_enabled("cpu")
-            and all(t.dtype == torch.float32 for t in (x, *self.parameters()))
+            and all(t.dtype == torch.float32 for t in self.parameters())
+            and (x.dtype == torch.float32 or torch.is_autocast_enabled(kind))
             and all(type(bn) is BatchNorm and bn.training for bn in norms)
             and {(bn.momentum, bn.eps) for bn in norms} == {(norms[0].momentum or 0.0, norms[0].eps)}
             and [layer.activation for layer in layers] == [True] * (len(layers) - 1) + [False]
@@ -156,13 +158,18 @@ class InvertedBottleneck(nn.Module):
     def _fused(self, x: Tensor) -> Tensor:
         from leyolo.ops import ConvNorm, inverted_bottleneck_norm  # needs the library; only training asks for it
 
+        kind = x.device.type
+        # As autocast would cast what a convolution gets.
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+
         def layer(module: Any) -> ConvNorm:
             conv, bn = module.conv, module.bn
-            return ConvNorm(conv.weight, conv.bias, bn.weight, bn.bias, bn.running_mean, bn.running_var)
+            bias = None if conv.bias is None else conv.bias.to(dtype)
+            return ConvNorm(conv.weight.to(dtype), bias, bn.weight, bn.bias, bn.running_mean, bn.running_var)
 
         bn: Any = self.depthwise.bn
         return inverted_bottleneck_norm(
-            *(x, None if self.expand is None else layer(self.expand), layer(self.depthwise), layer(self.project)),
+            *(x.to(dtype), None if self.expand is None else layer(self.expand), layer(self.depthwise), layer(self.project)),
             stride=self.depthwise.conv.stride[0], residual=self.residual, momentum=bn.momentum, eps=bn.eps,
         )  # fmt: skip
 

@@ -68,12 +68,13 @@ def inverted_bottleneck_norm(
     """``norm(project(act(norm(depthwise(act(norm(expand(x))))))))``, ``+ x`` where ``residual``, as in training.
 
     The inverted bottleneck of MobileNetV2 (Sandler et al. 2018), each norm with the statistics of the batch. One
-    operator forward and one backward, on the CPU in float32: it keeps the outputs of the three convolutions alone, and
-    makes what lies between them again, in pieces that stay in the cache.
+    operator forward and one backward: it keeps the outputs of the three convolutions alone, and makes what lies between
+    them again where it is read.
 
     Args:
-        x: [N, C, H, W], float32, in either memory format; channels_last is not copied.
-        expand: weight [M, C, 1, 1]; None: the depthwise convolution reads ``x`` (and M equals C).
+        x: [N, C, H, W], float32, on CUDA also float16 or bfloat16, in either memory format; channels_last is not copied.
+        expand: weight [M, C, 1, 1] and bias in the dtype of ``x``, weight and bias of the norm in float32; None: the
+            depthwise convolution reads ``x`` (and M equals C).
         depthwise: weight [M, 1, k, k], padding k // 2.
         project: weight [O, M, 1, 1].
         stride: of the depthwise convolution, in both directions.
@@ -141,7 +142,7 @@ def _(
         x.new_empty(0) if expand_weight is None else empty_nhwc(x, middle, *x.shape[2:]),
         empty_nhwc(x, middle, *size),
         empty_nhwc(x, out, *size),
-        x.new_empty(2, middle * (1 if expand_weight is None else 2) + out),
+        x.new_empty(2, middle * (1 if expand_weight is None else 2) + out, dtype=torch.float32),
     )
 
 
