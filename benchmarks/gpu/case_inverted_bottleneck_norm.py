@@ -1,4 +1,4 @@
-"""Inverted bottlenecks and the whole network in training, forward and backward under autocast, batch 64, channels_last."""
+"""Inverted bottlenecks and the whole network in training, forward and backward: autocast, batch 64, channels_last."""
 
 from __future__ import annotations
 

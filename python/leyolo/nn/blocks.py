@@ -169,7 +169,8 @@ class InvertedBottleneck(nn.Module):
 
         bn: Any = self.depthwise.bn
         return inverted_bottleneck_norm(
-            *(x.to(dtype), None if self.expand is None else layer(self.expand), layer(self.depthwise), layer(self.project)),
+            x.to(dtype),
+            *(None if self.expand is None else layer(self.expand), layer(self.depthwise), layer(self.project)),
             stride=self.depthwise.conv.stride[0], residual=self.residual, momentum=bn.momentum, eps=bn.eps,
         )  # fmt: skip
 

@@ -72,7 +72,8 @@ def inverted_bottleneck_norm(
     them again where it is read.
 
     Args:
-        x: [N, C, H, W], float32, on CUDA also float16 or bfloat16, in either memory format; channels_last is not copied.
+        x: [N, C, H, W], float32 (on CUDA also float16 or bfloat16), in either memory format; channels_last is not
+            copied.
         expand: weight [M, C, 1, 1] and bias in the dtype of ``x``, weight and bias of the norm in float32; None: the
             depthwise convolution reads ``x`` (and M equals C).
         depthwise: weight [M, 1, k, k], padding k // 2.
