@@ -17,20 +17,16 @@ from leyolo.nn import InvertedBottleneck
 GOAL_US = 11000.0  # the network on an H100
 
 
-def step(module: nn.Module, x: Tensor, upstream: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+def step(module: nn.Module, x: Tensor, upstream: Tensor, dtype: torch.dtype) -> list[Tensor]:
     with torch.enable_grad(), torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-        y = module(x)
-        outputs = [y] if isinstance(y, Tensor) else [leaf for part in y for leaf in part]
-        leaves = [x, *module.parameters()]
-        return list(torch.autograd.grad(outputs, [t for t in leaves if t.requires_grad], upstream, allow_unused=True))
+        leaves = [t for t in (x, *module.parameters()) if t.requires_grad]
+        return list(torch.autograd.grad(module(x), leaves, upstream, allow_unused=True))
 
 
 def contestants(module: nn.Module, x: Tensor, dtype: torch.dtype, switches: dict[str, Any]) -> dict[str, Run]:
     """``switches``: what sets the module up, by name; it is called before every step."""
     with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-        y = module(x)
-    outputs = [y] if isinstance(y, Tensor) else [leaf for part in y for leaf in part]
-    upstream = [torch.randn_like(each) for each in outputs]
+        upstream = torch.randn_like(module(x))
 
     def run(switch: Any) -> list[Tensor]:
         switch()
@@ -59,12 +55,11 @@ def map_of(batch: int, channels: int, side: int, device: str, dtype: torch.dtype
 
 
 def blocks() -> list[Layer]:
-    """One of each shape."""
-    found: dict[tuple[Any, ...], Layer] = {}
+    """The first of each kernel and stride."""
+    found: dict[tuple[int, int], Layer] = {}
     for layer in CONFIGS["n"].layers:
-        if layer.kind == "bottleneck":
-            shape = layer.in_channels, layer.expand, layer.out_channels, layer.kernel, layer.stride, layer.reduction
-            found.setdefault(shape, layer)
+        if layer.kind == "bottleneck" and layer.has_expansion:
+            found.setdefault((layer.kernel, layer.stride), layer)
     return list(found.values())
 
 
@@ -78,19 +73,20 @@ def cases(device: str, quick: bool) -> Iterator[GpuCase]:
         goal_us=GOAL_US if on_gpu else None,
         headline=True,
     )
+    if quick:
+        return
     for layer in blocks():
         out = imgsz // layer.reduction
         side = out * layer.stride
-        expand = layer.expand if layer.has_expansion else layer.in_channels
-        block = InvertedBottleneck(
-            *(layer.in_channels, expand, layer.out_channels, layer.kernel, layer.stride), expansion=layer.has_expansion
-        ).to(device, memory_format=torch.channels_last).train()  # fmt: skip
+        channels = layer.in_channels, layer.expand, layer.out_channels
+        block = InvertedBottleneck(*channels, layer.kernel, layer.stride).train()
+        block.to(device, memory_format=torch.channels_last)
         x = map_of(batch, layer.in_channels, side, device, dtype).requires_grad_()
         # The outputs of the convolutions: written, read by what follows, read by its gradient, whose own map is written
         # and read. Input, output and their gradients: once each.
-        wide = batch * expand * (side**2 * layer.has_expansion + out**2)
+        wide = batch * layer.expand * (side**2 + out**2)
         narrow = batch * (layer.in_channels * side**2 + layer.out_channels * out**2)
-        name = f"{layer.in_channels}-{expand}-{layer.out_channels} k{layer.kernel}s{layer.stride}"
+        name = f"{'-'.join(map(str, channels))} k{layer.kernel}s{layer.stride}"
         yield GpuCase(
             name=f"block in training {batch} x {name} to {out}",
             contestants=contestants(block, x, dtype, switches(block)),

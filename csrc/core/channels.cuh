@@ -51,10 +51,16 @@ __device__ __forceinline__ typename ChannelPair<T>::Word narrow_pair(float2 pair
 
 template <class T>
 __device__ __forceinline__ typename ChannelPair<T>::Word load_pair(T const* p) {
+#ifdef LEYOLO_CUDA_SHIM
+  shim::check_aligned(p, 2 * sizeof(T));
+#endif
   return *reinterpret_cast<typename ChannelPair<T>::Word const*>(p);
 }
 template <class T>
 __device__ __forceinline__ void store_pair(T* p, float2 pair) {
+#ifdef LEYOLO_CUDA_SHIM
+  shim::check_aligned(p, 2 * sizeof(T));
+#endif
   *reinterpret_cast<typename ChannelPair<T>::Word*>(p) = narrow_pair<T>(pair);
 }
 

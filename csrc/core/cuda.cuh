@@ -20,6 +20,13 @@ namespace leyolo {
 
 constexpr int kThreads = 256;
 
+// Tests have small maps: in the shim grids are small too, so that blocks take several tiles.
+#ifdef LEYOLO_CUDA_SHIM
+constexpr bool kShim = true;
+#else
+constexpr bool kShim = false;
+#endif
+
 inline unsigned blocks(int64_t n, int threads = kThreads) { return unsigned((n + threads - 1) / threads); }
 
 // Shared memory of a block: an array of `count` T, and what the launch asked for (once per kernel), 128-byte aligned.

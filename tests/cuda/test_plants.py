@@ -224,6 +224,13 @@ PLANTS = {
         "inverted_bottleneck_norm_is",
         {"tsan": RACE},
     ),
+    "inverted_bottleneck_norm, results of a tile under operands of the next": Plant(
+        BLOCK_NORM / "pointwise_norm.cu",
+        "    }\n    __syncthreads();\n  }\n  constexpr int kValues",
+        "    }\n  }\n  constexpr int kValues",
+        "inverted_bottleneck_norm_is",
+        {"tsan": RACE},
+    ),
     "inverted_bottleneck_norm, pixels behind the last one": Plant(
         BLOCK_NORM / "pointwise_norm.cu",
         "if (first + row >= s.pixels) break;",

@@ -271,6 +271,27 @@ def test_what_is_not_a_number_stays_in_its_channel() -> None:
     assert weight.isnan().all(), "the gradient of the projection reaches every channel"
 
 
+def displaced(t: Tensor) -> Tensor:
+    """The same, one value behind an address that suits vectors."""
+    if t.dim() < 4:
+        return torch.cat([t[:1], t])[1:]
+    n, c, h, w = t.shape
+    return torch.cat([t.new_zeros(1), t.permute(0, 2, 3, 1).flatten()])[1:].view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("expand", [True, False])
+def test_tensors_at_any_address(expand: bool) -> None:
+    tensors, options = make((2, 9, 8, 8, 16 if expand else 8, 8, 3, 1, expand, True))
+    expected, found = [], []
+    for moved, to in ((tensors, expected), ([displaced(t) for t in tensors], found)):
+        leaves = [t.detach().requires_grad_() for t in moved]
+        y = inverted_bottleneck_norm(leaves[0], *layers(leaves), **options)
+        upstream = channels_last(torch.randn(y.shape, generator=torch.Generator().manual_seed(1)))
+        to += [y, *torch.autograd.grad(y, leaves, displaced(upstream) if to is found else upstream)]
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(a.detach().abs().max()))
+
+
 def test_weights_that_are_not_contiguous() -> None:
     tensors, options = make((2, 9, 9, 6, 12, 6, 3, 1, True, True))
     turned = [t.flip(0).flip(0) if t.dim() < 4 else t.transpose(0, 1).contiguous().transpose(0, 1) for t in tensors[1:]]

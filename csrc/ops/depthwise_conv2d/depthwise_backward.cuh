@@ -16,8 +16,7 @@ namespace leyolo {
 
 namespace {
 
-constexpr int kMarchThreads = 128;
-constexpr int kMostMarchBlocks = 792;  // two full waves of three blocks on 132 multiprocessors
+constexpr int kMostMarchBlocks = kShim ? 5 : 792;  // two full waves of three blocks on 132 multiprocessors
 
 // How the work is cut; decided by the shapes alone.
 struct MarchPlan {

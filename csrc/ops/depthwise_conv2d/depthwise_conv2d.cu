@@ -8,8 +8,6 @@ namespace leyolo {
 
 namespace {
 
-constexpr int kMarchThreads = 128;
-
 // Any window, either memory order: one thread for one output.
 template <class T, class A>
 __global__ void depthwise_any(T const* __restrict__ x, T const* __restrict__ weight, T const* __restrict__ bias,

@@ -7,6 +7,8 @@
 
 namespace leyolo {
 
+constexpr int kMarchThreads = 128;  // of a block of the marching kernels
+
 // Sizes as the kernels take them; offsets beyond an image are 64 bits wide.
 struct DepthwiseSizes {
   int images, height, width, out_height, out_width, channels;

@@ -25,8 +25,8 @@ struct PairNorm {
   }
 };
 
-// Adds up the threads of a block that share channels, each with n values in `part` [n, kMarchThreads].
-__device__ __forceinline__ bool adds_up(int beside, int channel, int channels) {
+// Whether this thread adds up what those of its channels have left in shared memory.
+__device__ __forceinline__ bool all_have_left_theirs(int beside, int channel, int channels) {
   __syncthreads();
   return beside == 0 && channel < channels;
 }
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kMarchThreads, 3)
   PairStatistics statistics;
   if (channel < s.channels) {
     PairNorm const norm(before, channel);
-    float2 const b = bias ? widen_pair<T>(load_pair(bias + channel)) : float2{0, 0};
+    float2 const b = bias ? float2{float(bias[channel]), float(bias[channel + 1])} : float2{0, 0};  // at any address
     float2 w[K * K];
 #pragma unroll
     for (int t = 0; t < K * K; ++t)
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kMarchThreads, 3)
     part[(1 + e) * kMarchThreads + threadIdx.x] = statistics.mean(e);
     part[(3 + e) * kMarchThreads + threadIdx.x] = statistics.squares[e];
   }
-  if (!adds_up(beside, channel, s.channels)) return;
+  if (!all_have_left_theirs(beside, channel, s.channels)) return;
   for (int e = 0; e < 2; ++e) {
     Moments<double> all;
     for (int t = int(threadIdx.x); t < kMarchThreads; t += plan.lanes)
@@ -158,7 +158,7 @@ struct NormMaps {
         part[(4 * e + 2 * i + 1) * kMarchThreads + threadIdx.x] = all[i].rest;
       }
     }
-    if (!adds_up(beside, channel, channels)) return;
+    if (!all_have_left_theirs(beside, channel, channels)) return;
     for (int i = 0; i < 4; ++i) {
       double total = 0;
       for (int t = int(threadIdx.x); t < kMarchThreads; t += plan.lanes)
@@ -199,9 +199,14 @@ void for_window(DType type, int kind, F&& f) {
   });
 }
 
+void check_pairs(FilterNorm const& layer, void const* map) {
+  check(pairs_fit(2, size_of(layer.x.dtype), layer.x.data, map),
+        "inverted_bottleneck_norm: maps of even channels must begin at a multiple of two values");
+}
+
 }  // namespace
 
-bool DepthwiseNorm::fits(Activation activation) const {
+bool FilterNorm::fits(Activation activation) const {
   DepthwiseSizes const s = depthwise_sizes(x, weight, z, params);
   int const kind = depthwise_march_kind(s);
   bool const known = kind == 31 || kind == 32 || kind == 51 || kind == 52;
@@ -209,17 +214,18 @@ bool DepthwiseNorm::fits(Activation activation) const {
          pairs_fit(s.channels, size_of(x.dtype), x.data);
 }
 
-int DepthwiseNorm::pieces(bool backward) const {
+int FilterNorm::pieces(bool backward) const {
   DepthwiseSizes const s = depthwise_sizes(x, weight, z, params);
   return (backward ? march_plan(s, x.dtype) : forward_plan(s, kColumns)).chunks;
 }
 
-int64_t DepthwiseNorm::workspace() const {
+int64_t FilterNorm::workspace() const {
   return 4 * int64_t(pieces(true)) * (weight.shape[2] * weight.shape[3] + 1) * weight.shape[0];
 }
 
-void depthwise_norm_cuda(DepthwiseNorm const& layer, View bias, double* pieces, Context const& context) {
+void depthwise_norm_cuda(FilterNorm const& layer, View bias, double* pieces, Context const& context) {
   DepthwiseSizes const s = depthwise_sizes(layer.x, layer.weight, layer.z, layer.params);
+  check_pairs(layer, layer.z.data);
   for_window(layer.x.dtype, depthwise_march_kind(s), [&](auto zero, auto kernel, auto stride) {
     using T = decltype(zero);
     MarchPlan const plan = forward_plan(s, kColumns);
@@ -229,18 +235,18 @@ void depthwise_norm_cuda(DepthwiseNorm const& layer, View bias, double* pieces, 
   });
 }
 
-void depthwise_norm_backward_cuda(DepthwiseNorm const& layer, NormMap const& gradient, void const* added,
-                                  void* x_gradient, View weight_gradient, double* pieces, void* workspace,
-                                  Context const& context) {
+void depthwise_norm_backward_cuda(FilterNorm const& layer, NormMap const& gradient, void const* added, void* x_gradient,
+                                  View weight_gradient, double* pieces, void* workspace, Context const& context) {
   DepthwiseSizes const s = depthwise_sizes(layer.x, layer.weight, layer.z, layer.params);
   MarchPlan const plan = march_plan(s, layer.x.dtype);
+  check_pairs(layer, gradient.z), check_pairs(layer, added);
   for_window(layer.x.dtype, plan.kind, [&](auto zero, auto kernel, auto stride) {
     using T = decltype(zero);
-    constexpr int kKernel = kernel(), kColumns = march_columns(kKernel, stride(), sizeof(T));
+    constexpr int kKernel = kernel(), kX = march_columns(kKernel, stride(), sizeof(T)), kBlocks = kKernel == 3 ? 4 : 3;
     using Maps = NormMaps<T>;
     typename Maps::Arguments const a{static_cast<T const*>(gradient.z), static_cast<T const*>(added), gradient.norm,
                                      layer.before, pieces};
-    LEYOLO_LAUNCH((depthwise_march_backward < T, kKernel, stride(), 2, kColumns, kKernel == 3 ? 4 : 3, Maps >),
+    LEYOLO_LAUNCH((depthwise_march_backward<T, kKernel, stride(), 2, kX, kBlocks, Maps>),
                   unsigned(plan.groups * plan.chunks), kMarchThreads, 0, context.stream,
                   static_cast<T const*>(gradient.values), layer.x.as<T>(), layer.weight.as<T>(),
                   static_cast<T*>(x_gradient), static_cast<float*>(workspace), a, s, plan);

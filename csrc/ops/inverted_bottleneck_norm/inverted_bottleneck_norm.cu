@@ -3,6 +3,7 @@
 // a depthwise convolution that is none of depthwise_norm.cu's stores the map in front of it.
 #include <algorithm>
 
+#include "core/channels.cuh"
 #include "ops/batch_norm_act/batch_norm_act.h"
 #include "ops/depthwise_conv2d/depthwise_conv2d.cuh"
 #include "ops/inverted_bottleneck_norm/inverted_bottleneck_norm.h"
@@ -28,7 +29,7 @@ struct Plan {
   int64_t in, middle, out, in_pixels, out_pixels, channels[kBottleneckLayers];
   DType type;
   Depthwise params;
-  DepthwiseNorm depthwise;  // without its map z
+  FilterNorm depthwise;  // without its map z
 
   NormConstants norm[kBottleneckLayers];
   char *packed, *expand_packed, *normalised = nullptr, *filtered = nullptr, *wide = nullptr, *more;
@@ -55,7 +56,8 @@ struct Plan {
     }
     depthwise = {expands ? map_like(x, nullptr, x, middle) : x, w.depthwise, map_like(x, nullptr, y, middle), params,
                  expands ? norm[kExpand] : NormConstants()};
-    fused = depthwise.fits(block.activation);
+    // Without expansion x and the gradient of y come from the caller, at any address.
+    fused = depthwise.fits(block.activation) && (expands || !block.residual || pairs_fit(2, size, y.data));
     take(packed, size * pointwise_packed_size(out, middle));
     if (expands) take(expand_packed, size * pointwise_packed_size(middle, in));
     if (expands && !fused) take(normalised, size * in_pixels * middle);
@@ -132,8 +134,8 @@ struct Block {
     pointwise_norm_cuda(p.type, reads, x, packed, Writes::statistics, y, p.pieces, p.pixels(l), context);
     settle(l, made(pointwise_norm_pieces(p.pixels(l), p.channels[l])));
   }
-  DepthwiseNorm layer() const {
-    DepthwiseNorm d = p.depthwise;
+  FilterNorm layer() const {
+    FilterNorm d = p.depthwise;
     if (p.expands) d.x.data = p.fused ? z.expand.data : p.normalised;
     d.z.data = z.depthwise.data;
     return d;
@@ -142,7 +144,7 @@ struct Block {
   NormMap filtered() const { return p.through(kDepthwise, z.depthwise.data, params.activation); }
 
   void filter(View bias) const {
-    DepthwiseNorm const d = layer();
+    FilterNorm const d = layer();
     if (p.fused) {
       depthwise_norm_cuda(d, bias, p.pieces, context);
       return settle(kDepthwise, made(d.pieces(false)));
@@ -178,7 +180,7 @@ struct Block {
 
   // From the gradient of the norm behind to `to`, the gradient of the norm before, or of x.
   void filter_backward(void* to, void const* added, View weight_gradient, View norm_gradients) const {
-    DepthwiseNorm const d = layer();
+    FilterNorm const d = layer();
     NormMap const gradient = p.gradient_of(kDepthwise, p.filtered, z.depthwise.data);
     if (p.fused) {
       depthwise_norm_backward_cuda(d, gradient, added, to, weight_gradient, p.pieces, p.more, context);

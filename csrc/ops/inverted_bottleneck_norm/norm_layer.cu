@@ -6,13 +6,13 @@ namespace leyolo {
 
 namespace {
 
-constexpr int kSlices = kThreads / 32;
+constexpr int kChannels = 8, kSlices = kThreads / kChannels;
 
-// A block for 32 channels; each slice of it takes every kSlices-th piece.
+// A block for 8 channels; each slice of it takes every 32nd piece, so that few loads wait for one another.
 __global__ void __launch_bounds__(kThreads)
     norm_settle(NormPieces pieces, NormValues values, NormConstants norm, int64_t pixels) {
   LEYOLO_SHARED(double, part, 3 * kThreads);
-  int const slice = int(threadIdx.x) / 32, c = int(blockIdx.x) * 32 + int(threadIdx.x) % 32;
+  int const slice = int(threadIdx.x) / kChannels, c = int(blockIdx.x) * kChannels + int(threadIdx.x) % kChannels;
   if (pieces.memory) {  // the same for all threads
     Moments<double> all;
     if (c < norm.channels)
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kThreads)
     part[threadIdx.x] = all.n, part[kThreads + threadIdx.x] = all.mean, part[2 * kThreads + threadIdx.x] = all.squares;
     __syncthreads();
     if (slice > 0 || c >= norm.channels) return;
-    for (int t = int(threadIdx.x) + 32; t < kThreads; t += 32)
+    for (int t = int(threadIdx.x) + kChannels; t < kThreads; t += kChannels)
       all.merge(part[t], part[kThreads + t], part[2 * kThreads + t]);
     values.mean[c] = float(all.mean), values.variance[c] = float(all.squares / double(pixels));
   }
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
     norm_settle_gradient(NormPieces pieces, NormValues values, float* __restrict__ weight_gradient,
                          float* __restrict__ bias_gradient, NormConstants norm, int64_t pixels) {
   LEYOLO_SHARED(double, part, 2 * kThreads);
-  int const slice = int(threadIdx.x) / 32, c = int(blockIdx.x) * 32 + int(threadIdx.x) % 32;
+  int const slice = int(threadIdx.x) / kChannels, c = int(blockIdx.x) * kChannels + int(threadIdx.x) % kChannels;
   double sum = 0, product = 0, inverse = 0;
   if (c < norm.channels) inverse = 1.0 / sqrt(double(values.variance[c]) + values.eps);
   if (pieces.memory) {
@@ -49,7 +49,8 @@ __global__ void __launch_bounds__(kThreads)
     part[threadIdx.x] = sum, part[kThreads + threadIdx.x] = product;
     __syncthreads();
     if (slice > 0 || c >= norm.channels) return;
-    for (int t = int(threadIdx.x) + 32; t < kThreads; t += 32) sum += part[t], product += part[kThreads + t];
+    for (int t = int(threadIdx.x) + kChannels; t < kThreads; t += kChannels)
+      sum += part[t], product += part[kThreads + t];
     product *= inverse;
     weight_gradient[c] = float(product), bias_gradient[c] = float(sum);
   } else {
@@ -59,12 +60,17 @@ __global__ void __launch_bounds__(kThreads)
   norm.offset[c] = float(sum / double(pixels)), norm.slope[c] = float(product * inverse / double(pixels));
 }
 
+// A division of 64 bits costs more than the rest of what a thread does.
+__device__ __forceinline__ int channel_of(int64_t at, int channels, int64_t values) {
+  return values >> 32 ? int(at % channels) : int(unsigned(at) % unsigned(channels));
+}
+
 // A thread for one value.
 template <class T, Reads READS>
 __global__ void __launch_bounds__(kThreads) norm_map(NormMap map, T const* added, T* to, int64_t values) {
   int64_t const at = blockIdx.x * int64_t(kThreads) + threadIdx.x;
   if (at >= values) return;
-  int const c = int(at % map.channels);
+  int const c = channel_of(at, map.channels, values);
   NormConstants const& n = map.norm;
   float v = float(static_cast<T const*>(map.values)[at]);
   if constexpr (READS == Reads::norm) v = activate_device(map.activation, (v - n.mean[c]) * n.scale[c] + n.shift[c]);
@@ -77,7 +83,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) norm_slopes(NormMap z, T* gradient, int64_t values) {
   int64_t const at = blockIdx.x * int64_t(kThreads) + threadIdx.x;
   if (at >= values) return;
-  int const c = int(at % z.channels);
+  int const c = channel_of(at, z.channels, values);
   NormConstants const& n = z.norm;
   float const v = (float(static_cast<T const*>(z.values)[at]) - n.mean[c]) * n.scale[c] + n.shift[c];
   gradient[at] = T(float(gradient[at]) * activation_gradient_device(z.activation, v));
@@ -87,13 +93,14 @@ __global__ void __launch_bounds__(kThreads) norm_slopes(NormMap z, T* gradient, 
 
 void norm_settle_cuda(NormPieces const& pieces, NormValues const& values, NormConstants const& norm, int64_t pixels,
                       Context const& context) {
-  LEYOLO_LAUNCH(norm_settle, blocks(norm.channels, 32), kThreads, 0, context.stream, pieces, values, norm, pixels);
+  LEYOLO_LAUNCH(norm_settle, blocks(norm.channels, kChannels), kThreads, 0, context.stream, pieces, values, norm,
+                pixels);
 }
 
 void norm_settle_gradient_cuda(NormPieces const& pieces, NormValues const& values, float* weight_gradient,
                                float* bias_gradient, NormConstants const& norm, int64_t pixels,
                                Context const& context) {
-  LEYOLO_LAUNCH(norm_settle_gradient, blocks(norm.channels, 32), kThreads, 0, context.stream, pieces, values,
+  LEYOLO_LAUNCH(norm_settle_gradient, blocks(norm.channels, kChannels), kThreads, 0, context.stream, pieces, values,
                 weight_gradient, bias_gradient, norm, pixels);
 }
 

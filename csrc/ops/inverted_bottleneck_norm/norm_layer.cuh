@@ -52,8 +52,6 @@ struct NormPieces {
   int pieces;
 };
 
-constexpr int64_t kPointwisePixels = 128, kPointwiseChannels = 64, kMostPointwiseBlocks = 8 * 132;
-
 // Weights as the products read them: [out rounded up to 64, in rounded up to 64], zeros behind.
 int64_t pointwise_packed_size(int64_t out, int64_t in);  // values
 // [out, in]; or its transpose, for the gradient of what a layer reads.
@@ -71,7 +69,7 @@ void pointwise_weight_cuda(DType type, NormMap const& g, Reads x_reads, NormMap 
 
 // z = depthwise(activation(norm(x))), and where `before` is null of x, with pieces of its statistics; the gradient of
 // what it reads, with slopes and sums as Writes::slopes has them, or + added, and that of the weights.
-struct DepthwiseNorm {
+struct FilterNorm {
   View x, weight, z;
   Depthwise params;
   NormConstants before;  // of x; without channels: there is none
@@ -80,10 +78,9 @@ struct DepthwiseNorm {
   int pieces(bool backward) const;
   int64_t workspace() const;  // bytes, of the backward pass
 };
-void depthwise_norm_cuda(DepthwiseNorm const& layer, View bias, double* pieces, Context const& context);
-void depthwise_norm_backward_cuda(DepthwiseNorm const& layer, NormMap const& gradient, void const* added,
-                                  void* x_gradient, View weight_gradient, double* pieces, void* workspace,
-                                  Context const& context);
+void depthwise_norm_cuda(FilterNorm const& layer, View bias, double* pieces, Context const& context);
+void depthwise_norm_backward_cuda(FilterNorm const& layer, NormMap const& gradient, void const* added, void* x_gradient,
+                                  View weight_gradient, double* pieces, void* workspace, Context const& context);
 
 struct NormValues {
   float const *weight, *bias;  // or null
@@ -211,8 +208,7 @@ __device__ __forceinline__ uint4 read_vector(NormMap const& map, ChannelConstant
 
 template <class T>
 bool reads_wide(NormMap const& map) {
-  auto const aligned = [](void const* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  return map.channels % kVector<T> == 0 && aligned(map.values) && aligned(map.z);
+  return map.channels % kVector<T> == 0 && is_aligned(map.values, 16) && is_aligned(map.z, 16);
 }
 
 }  // namespace leyolo

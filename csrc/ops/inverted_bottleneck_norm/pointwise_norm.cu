@@ -12,7 +12,8 @@ namespace leyolo {
 
 namespace {
 
-constexpr int kPixels = int(kPointwisePixels), kChannels = int(kPointwiseChannels);
+constexpr int kPixels = 128, kChannels = 64;
+constexpr int64_t kMostBlocks = kShim ? 5 : 8 * 132;
 constexpr int kTileRow = kChannels + 8;  // of results in shared memory: few bank conflicts
 constexpr int kGroups = kThreads / 32;   // rows of results that a block takes at the same time
 
@@ -250,7 +251,7 @@ void pointwise_pack_cuda(View weight, bool transposed, void* packed, Context con
 
 int pointwise_norm_pieces(int64_t pixels, int64_t out) {
   int64_t const tiles = (pixels + kPixels - 1) / kPixels, channel_tiles = whole_tiles(out) / kChannels;
-  return int(std::clamp<int64_t>(kMostPointwiseBlocks / channel_tiles, 1, tiles));
+  return int(std::clamp<int64_t>(kMostBlocks / channel_tiles, 1, tiles));
 }
 
 void pointwise_norm_cuda(DType type, Reads reads, NormMap const& x, void const* packed, Writes writes,

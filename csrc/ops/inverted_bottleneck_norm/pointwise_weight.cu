@@ -11,6 +11,7 @@ namespace leyolo {
 namespace {
 
 constexpr int kTile = 64;
+constexpr int64_t kMostBlocks = kShim ? 5 : 4 * 132;
 
 // Pixels of a step, and from pixel to pixel in shared memory.
 template <class T>
@@ -137,7 +138,7 @@ void run(NormMap const& g, NormMap const& x, float* pieces, Sizes s, Context con
 
 int pointwise_weight_pieces(int64_t pixels, int64_t out, int64_t in) {
   int64_t const tiles = int64_t(blocks(out, kTile)) * blocks(in, kTile);
-  return int(std::clamp<int64_t>((pixels + 255) / 256, 1, std::max<int64_t>(1, 4 * 132 / tiles)));
+  return int(std::clamp<int64_t>((pixels + 255) / 256, 1, std::max<int64_t>(1, kMostBlocks / tiles)));
 }
 
 void pointwise_weight_cuda(DType type, NormMap const& g, Reads x_reads, NormMap const& x, float* pieces, View gradient,

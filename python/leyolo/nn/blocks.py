@@ -108,8 +108,8 @@ class InvertedBottleneck(nn.Module):
     """1x1 expansion (left out if ``expansion`` is off), depthwise k x k, 1x1 projection without activation.
 
     The input is added where stride is 1 and the channels agree. Without expansion ``expand`` equals ``in_channels``.
-    With ``fused_training`` set, training mode takes leyolo's operator for the whole block: in float32, on CUDA also
-    under autocast.
+    With ``fused_training`` set, training mode takes leyolo's operator for the whole block: on the CPU in float32, on
+    CUDA under autocast, and in float32 where TF32 is not allowed.
     """
 
     fused_training = False
@@ -138,17 +138,25 @@ class InvertedBottleneck(nn.Module):
     def _layers(self) -> list[ConvBNAct]:
         return [layer for layer in (self.expand, self.depthwise, self.project) if isinstance(layer, ConvBNAct)]
 
+    @staticmethod
+    def _dtype(kind: str) -> torch.dtype:
+        """That convolutions compute in."""
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+
     def _fits(self, x: Tensor) -> bool:
         """Whether the operator takes it, and nobody has changed what a layer does: no norm is frozen, replaced or of
         other settings than the others, and no hook waits for what lies in between."""
         layers = self._layers()
         norms: list[Any] = [layer.bn for layer in layers]
         kind = x.device.type
+        half = kind == "cuda" and x.dtype in (torch.float16, torch.bfloat16)
+        # Where TF32 is allowed torch's 1x1 convolutions have tensor cores in float32, the operator has none.
+        exact = x.dtype == torch.float32 and (kind == "cpu" or (kind == "cuda" and not torch.backends.cudnn.allow_tf32))
         return (
-            (kind == "cuda" or (kind == "cpu" and not torch.is_autocast_enabled("cpu") and x.dtype == torch.float32))
+            (half or exact)
+            and x.dtype == self._dtype(kind)
             and x.numel() > 0
             and all(t.dtype == torch.float32 for t in self.parameters())
-            and (x.dtype == torch.float32 or torch.is_autocast_enabled(kind))
             and all(type(bn) is BatchNorm and bn.training for bn in norms)
             and {(bn.momentum, bn.eps) for bn in norms} == {(norms[0].momentum or 0.0, norms[0].eps)}
             and [layer.activation for layer in layers] == [True] * (len(layers) - 1) + [False]
@@ -158,9 +166,7 @@ class InvertedBottleneck(nn.Module):
     def _fused(self, x: Tensor) -> Tensor:
         from leyolo.ops import ConvNorm, inverted_bottleneck_norm  # needs the library; only training asks for it
 
-        kind = x.device.type
-        # As autocast would cast what a convolution gets.
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        dtype = self._dtype(x.device.type)
 
         def layer(module: Any) -> ConvNorm:
             conv, bn = module.conv, module.bn
@@ -169,7 +175,7 @@ class InvertedBottleneck(nn.Module):
 
         bn: Any = self.depthwise.bn
         return inverted_bottleneck_norm(
-            x.to(dtype),
+            x,
             *(None if self.expand is None else layer(self.expand), layer(self.depthwise), layer(self.project)),
             stride=self.depthwise.conv.stride[0], residual=self.residual, momentum=bn.momentum, eps=bn.eps,
         )  # fmt: skip

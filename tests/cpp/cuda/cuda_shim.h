@@ -102,9 +102,9 @@ class Exchange {
 };
 
 // What a GPU faults on.
-inline void check_aligned(void const* p) {
-  if (reinterpret_cast<uintptr_t>(p) % 16 == 0) return;
-  std::fprintf(stderr, "CUDA shim: an access of 16 bytes at an address that is no multiple of 16\n");
+inline void check_aligned(void const* p, size_t bytes = 16) {
+  if (reinterpret_cast<uintptr_t>(p) % bytes == 0) return;
+  std::fprintf(stderr, "CUDA shim: an access of %zu bytes at an address that is no multiple of that\n", bytes);
   std::abort();
 }
 
