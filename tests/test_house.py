@@ -53,13 +53,7 @@ def test_no_openmp_and_no_bare_launch(path: Path) -> None:
 
 
 def test_who_has_no_cuda_twin() -> None:
-    found = set()
-    for path in SOURCES:
-        if path.name == "dispatch.h":
-            continue
-        text = path.read_text()
-        if "cpu_takes(" in text:
-            found.add(path.name)
+    found = {path.name for path in SOURCES if path.name != "dispatch.h" and "cpu_takes(" in path.read_text()}
     assert found == WITHOUT_TWIN
 
 
