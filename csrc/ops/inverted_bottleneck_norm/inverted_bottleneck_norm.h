@@ -1,7 +1,8 @@
 // The inverted bottleneck of MobileNetV2 (Sandler et al. 2018, figure 3b) in training, every convolution followed by
 // batch norm with the statistics of the batch (Ioffe and Szegedy 2015, algorithm 1):
 //   z1 = expand(x), z2 = depthwise(act(norm(z1))), z3 = project(act(norm(z2))), y = norm(z3) [+ x].
-// Only the z are kept. What lies between them is made again where it is read. The gradients of the convolutions' biases are zero, since the norms take them away again.
+// Only the z are kept. What lies between them is made again where it is read. The gradients of the convolutions' biases
+// are zero, since the norms take them away again.
 #pragma once
 
 #include "core/activation.h"
