@@ -65,7 +65,9 @@ cuda-check: cuda-shim
 	$(with_nvcc) tools/cuda_shim.sh tsan
 	$(with_nvcc) tools/cuda_shim.sh python tests/ops tests/runtime/test_cuda.py
 	$(with_nvcc) $(python) tools/cuda_resources.py --ran $(record) --link build/shim/plain/libkernels_cuda.a $(if $(ARCH),--arch $(ARCH))
-	PYTHONPATH=build/shim/python $(python) -m pytest -q tests/cuda
+	PYTHONPATH=build/shim/python LEYOLO_TEST_SAMPLE=2 LEYOLO_TEST_FIRST=1 $(python) -m pytest -q tests/cuda & other=$$!; \
+	PYTHONPATH=build/shim/python LEYOLO_TEST_SAMPLE=2 $(python) -m pytest -q tests/cuda; code=$$?; \
+	wait $$other && exit $$code
 	$(with_nvcc) BUDGET=1200 tools/gpu_check.sh --rehearse
 
 record := $(CURDIR)/build/shim/kernels-run.txt

@@ -55,10 +55,12 @@ def one_thread() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without a GPU the cuda variants are left out of the collection, so that a skip always means something.
 
-    LEYOLO_TEST_SAMPLE=n keeps one test of n: for tools under which a test runs some hundred times slower."""
+    LEYOLO_TEST_SAMPLE=n keeps one test of n: for tools under which a test runs some hundred times slower.
+    LEYOLO_TEST_FIRST=i: from the i-th on, so that n processes with 0 to n - 1 share the tests."""
     if not torch.cuda.is_available():
         items[:] = [item for item in items if item.get_closest_marker("cuda") is None]
-    items[:] = items[:: int(os.environ.get("LEYOLO_TEST_SAMPLE", "1"))]
+    first, step = (int(os.environ.get(f"LEYOLO_TEST_{name}", n)) for name, n in (("FIRST", "0"), ("SAMPLE", "1")))
+    items[:] = items[first::step]
 
 
 def _double(value: Any) -> Any:
