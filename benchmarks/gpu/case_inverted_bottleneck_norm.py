@@ -65,7 +65,7 @@ def blocks() -> list[Layer]:
 
 def cases(device: str, quick: bool) -> Iterator[GpuCase]:
     on_gpu = device == "cuda"
-    batch, imgsz, dtype = (64, 640, torch.float16) if on_gpu else (2, 64, torch.float32)
+    batch, imgsz, dtype = (64, 640, torch.float16) if on_gpu else (2, 32, torch.float32)
     network = build("n", 80).to(device, memory_format=torch.channels_last).train()
     yield GpuCase(
         name=f"nano training step {batch} x {imgsz}",
